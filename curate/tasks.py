@@ -1,0 +1,405 @@
+"""The task protocol: a plan is a list of tasks, each `input shards → one output shard`, idempotent.
+
+`run_task(plan, i)` is all that an engine has to call, in any process on any machine that sees the files. It runs the
+plan's function with an `Output`, writes under temporary names, renames, and leaves a receipt last. A receipt whose key
+matches means that the task is done; nothing else does. What it trades away: a task's shard is written whole or not at all,
+so work inside a killed task is done again.
+
+A task function is `function(task: Task, options: dict, out: Output) -> None`. Through `out` it
+
+    out.map(batches, f)      calls f(batch) under guard: a row that raises, or kills its process, is quarantined
+    out.each(items, f)       the same for things that are not rows (records of a raw file)
+    out.write(batch)         keeps rows (out.create(batch): rows that this stage made)
+    out.drop(…)              drops rows, with reasons
+    out.note(name, value)    something for the receipt and the manifest
+    out.path(name)           a file of its own, such as a model: a temporary path, renamed on success
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from curate.corpus import DROPPED, ERRORS, Shard, ShardFile, sha256_of, text_sizes, write_json
+from curate.errors import CurateError, SpecError
+from curate.ledger import Ledger
+
+FORMAT = 1  # of what tasks write; raising it makes every stage run again
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One unit of work. `name` names its shard; `key` is the hash of everything that its output depends on."""
+
+    name: str
+    inputs: list[str]  # paths: of corpora (whose shard `name` is read), or of files, as the stage's function expects
+    key: str
+    options: dict[str, Any] = {}
+    rows: int | None = None  # documents in the input, where it is known: the ledger must agree
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What to run: `function` over `tasks`, into `folder`."""
+
+    stage: str
+    function: str  # package.module:name
+    folder: str
+    options: dict[str, Any]
+    tasks: list[Task]
+
+
+class Receipt(msgspec.Struct, omit_defaults=True):
+    """What a task did. `shard` is None for a task that writes no documents."""
+
+    name: str
+    key: str
+    ledger: Ledger
+    shard: Shard | None = None
+    schema: list[str] = []
+    files: dict[str, str] = {}  # relative path → sha256
+    notes: dict[str, Any] = {}
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+class Watch(Protocol):
+    """Where a task says which (batch, row) it is about to touch, so that its death can be blamed on the right record."""
+
+    def at(self, batch: int, row: int) -> None:
+        """Say that row `row` of batch `batch` comes next; row -1: the whole batch at once."""
+
+
+class Unwatched:
+    """The watch of a task that runs without a supervisor."""
+
+    def at(self, batch: int, row: int) -> None:
+        """Say nothing."""
+        return
+
+
+class Suspects(msgspec.Struct, frozen=True):
+    """What earlier attempts at a task have shown: batches to take row by row, and rows that kill their process."""
+
+    isolate: list[int] = []
+    poison: list[tuple[int, int, str]] = []  # batch, row, how it died
+
+
+class Output:
+    """What a task writes. Nothing is visible under its final name before `commit`."""
+
+    def __init__(self, folder: Path, task: Task, watch: Watch, suspects: Suspects) -> None:
+        self.folder, self.task, self.ledger = folder, task, Ledger()
+        self._watch, self._suspects = watch, suspects
+        self._files: dict[str, Path] = {}
+        self._shards: dict[str, ShardFile] = {}
+        self._notes: dict[str, Any] = {}
+        self._schema: list[str] = []
+        self._rows = 0
+        self._next_batch = 0
+
+    # ── guarded work ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def map(self, batches: Iterable[pa.RecordBatch], function: Callable[[pa.RecordBatch], R]) -> Iterator[tuple[pa.RecordBatch, R]]:
+        """Yield (rows, function(rows)) for each batch; every row counts as entered.
+
+        When a batch raises, or killed its process before, its rows go one at a time, and those that fail are quarantined. So
+        `function` must give for a row the same whatever other rows come with it.
+        """
+        poison = {(b, r): how for b, r, how in self._suspects.poison}
+        for batch in batches:
+            number, self._next_batch = self._next_batch, self._next_batch + 1
+            self.ledger.entered += batch.num_rows
+            self.ledger.entered_bytes += int(text_sizes(batch).sum())
+            if batch.num_rows == 0:
+                continue
+            if number not in self._suspects.isolate:
+                self._watch.at(number, -1)
+                try:
+                    result = function(batch)
+                except CurateError:
+                    raise
+                except Exception:
+                    result = None
+                if result is not None:
+                    yield batch, result
+                    continue
+            for row in range(batch.num_rows):
+                one = batch.slice(row, 1)
+                self._watch.at(number, row)
+                if (number, row) in poison:
+                    self._quarantine_row(one, poison[number, row])
+                    continue
+                try:
+                    result = function(one)
+                except CurateError:
+                    raise
+                except Exception as error:
+                    self._quarantine_row(one, _describe(error))
+                    continue
+                yield one, result
+
+    def each(self, items: Iterable[T], function: Callable[[T], R], place: Callable[[T], dict[str, Any]]) -> Iterator[tuple[T, R]]:
+        """Yield (item, function(item)) under the same guard; `place(item)` gives the columns of ERRORS that locate it.
+
+        Items do not count as entered by themselves: only the caller knows which of them are documents; one that fails
+        counts as entered and errored.
+        """
+        number, self._next_batch = self._next_batch, self._next_batch + 1
+        poison = {(b, r): how for b, r, how in self._suspects.poison}
+        for row, item in enumerate(self._watched(items, number)):
+            if (number, row) in poison:
+                self.quarantine(poison[number, row], **place(item))
+                continue
+            try:
+                result = function(item)
+            except CurateError:
+                raise
+            except Exception as error:
+                self.quarantine(_describe(error), **place(item))
+                continue
+            yield item, result
+
+    def _watched(self, items: Iterable[T], number: int) -> Iterator[T]:
+        self._watch.at(number, 0)
+        for row, item in enumerate(items):
+            yield item
+            self._watch.at(number, row + 1)
+
+    def _quarantine_row(self, row: pa.RecordBatch, error: str) -> None:
+        values = row.select([n for n in ("id", "url", "origin") if n in row.schema.names]).to_pylist()[0]
+        origin = values.pop("origin", None) or {}
+        self.ledger.entered -= 1  # counted by map already; quarantine counts it again
+        self.quarantine(error, **values, **{k: origin.get(k) for k in ("file", "offset", "length")})
+
+    def quarantine(self, error: str, **place: Any) -> None:
+        """Count one document as entered and errored, and record `error`; `place` has columns of ERRORS."""
+        self.ledger.entered += 1
+        self.ledger.errored += 1
+        row = {name: place.get(name) for name in ERRORS.names} | {"error": error}
+        self.table("errors", pa.RecordBatch.from_pylist([row], ERRORS))
+
+    # ── documents ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Keep the rows of `batch`. All the batches of a task have one schema."""
+        self.ledger.kept += batch.num_rows
+        self.ledger.kept_bytes += int(text_sizes(batch).sum())
+        self._rows += batch.num_rows
+        self._schema = self._schema or [f"{f.name}: {f.type}" for f in batch.schema]
+        self._shard("", batch.schema).write(batch)
+
+    def create(self, batch: pa.RecordBatch) -> None:
+        """Keep rows that this stage has made."""
+        self.ledger.created += batch.num_rows
+        self.write(batch)
+
+    def empty(self, schema: pa.Schema) -> None:
+        """Declare the schema, so that a task that keeps nothing leaves an empty shard."""
+        self._schema = [f"{f.name}: {f.type}" for f in schema]
+        self._shard("", schema)
+
+    def drop(self, batch: pa.RecordBatch, reasons: list[list[str]], details: list[str | None] | None = None) -> None:
+        """Drop the rows of `batch`; `reasons[i]` are all the reasons of row i, the first of which counts."""
+        if batch.num_rows == 0:
+            return
+        sizes = text_sizes(batch)
+        for size, row in zip(sizes.tolist(), reasons, strict=True):
+            self.ledger.dropped[row[0]] = self.ledger.dropped.get(row[0], 0) + 1
+            self.ledger.dropped_bytes[row[0]] = self.ledger.dropped_bytes.get(row[0], 0) + size
+        names = batch.schema.names
+        origin = batch.column("origin") if "origin" in names else None
+        nothing = pa.nulls(batch.num_rows)
+        columns = {
+            "id": batch.column("id"),
+            "url": batch.column("url") if "url" in names else nothing,
+            "reason": pa.array([row[0] for row in reasons], pa.string()),
+            "reasons": pa.array(reasons, pa.list_(pa.string())),
+            "detail": pa.array(details, pa.string()) if details is not None else nothing,
+            "bytes": pa.array(sizes),
+            "file": pc.struct_field(origin, "file") if origin is not None else nothing,
+            "offset": pc.struct_field(origin, "offset") if origin is not None else nothing,
+        }
+        arrays = [columns[f.name].cast(f.type) for f in DROPPED]
+        self.table("dropped", pa.RecordBatch.from_arrays(arrays, schema=DROPPED))
+
+    def drop_record(self, reason: str, **place: Any) -> None:
+        """Drop one document that never became a row: it entered, and `reason` says why it went no further."""
+        self.ledger.entered += 1
+        size = int(place.get("bytes") or 0)
+        self.ledger.entered_bytes += size
+        self.ledger.dropped[reason] = self.ledger.dropped.get(reason, 0) + 1
+        self.ledger.dropped_bytes[reason] = self.ledger.dropped_bytes.get(reason, 0) + size
+        row = {name: place.get(name) for name in DROPPED.names} | {"reason": reason, "reasons": [reason], "bytes": size}
+        self.table("dropped", pa.RecordBatch.from_pylist([row], DROPPED))
+
+    # ── anything else ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def table(self, kind: str, batch: pa.RecordBatch) -> None:
+        """Append rows to KIND/NAME.parquet: a table of this task beside its documents."""
+        self._shard(kind, batch.schema).write(batch)
+
+    def path(self, name: str) -> Path:
+        """Return a temporary path; what is written there becomes `name` in the stage's folder when the task succeeds."""
+        if name not in self._files:
+            final = self.folder / name
+            final.parent.mkdir(parents=True, exist_ok=True)
+            self._files[name] = final.with_name(f".{final.name}.{os.getpid()}.tmp")
+        return self._files[name]
+
+    def note(self, name: str, value: Any) -> None:
+        """Record a JSON value in the receipt and the manifest."""
+        self._notes[name] = value
+
+    def _shard(self, kind: str, schema: pa.Schema) -> ShardFile:
+        if kind not in self._shards:
+            name = f"{kind}/{self.task.name}.parquet" if kind else f"{self.task.name}.parquet"
+            self._shards[kind] = ShardFile(self.path(name), schema)
+        return self._shards[kind]
+
+    def commit(self, seconds: float, cpu_seconds: float) -> Receipt:
+        """Check the ledger, give every file its name, and write the receipt last."""
+        where = f"{self.folder.parent.name}/{self.folder.name}, shard {self.task.name}"
+        self.ledger.check(where, self.task.rows)
+        for writer in self._shards.values():
+            writer.close()
+        path = receipt_path(self.folder, self.task.name)
+        before = read_receipt(path)
+        path.unlink(missing_ok=True)
+        files = {}
+        for name, temporary in self._files.items():
+            files[name] = sha256_of(temporary)
+            os.replace(temporary, self.folder / name)
+        own = f"{self.task.name}.parquet"
+        shard = Shard(self.task.name, self._rows, (self.folder / own).stat().st_size, files.pop(own)) if own in files else None
+        for name in set(before.files if before else {}) - set(files):
+            (self.folder / name).unlink(missing_ok=True)
+        self.ledger.dropped = dict(sorted(self.ledger.dropped.items()))
+        self.ledger.dropped_bytes = dict(sorted(self.ledger.dropped_bytes.items()))
+        receipt = Receipt(
+            self.task.name, self.task.key, self.ledger, shard, self._schema, dict(sorted(files.items())), self._notes, seconds, cpu_seconds
+        )
+        write_json(path, receipt)
+        return receipt
+
+    def abandon(self) -> None:
+        """Remove the temporary files of a task that failed."""
+        for writer in self._shards.values():
+            writer.close()
+        for temporary in self._files.values():
+            temporary.unlink(missing_ok=True)
+
+
+def run_task(plan: Plan, i: int, watch: Watch | None = None, suspects: Suspects | None = None) -> Receipt:
+    """Run task `i` of `plan`, unless its receipt says that it is done. Safe to call again, and from anywhere."""
+    task, folder = plan.tasks[i], Path(plan.folder)
+    done = finished(folder, task)
+    if done is not None:
+        return done
+    function = load_function(plan.function)
+    out = Output(folder, task, watch or Unwatched(), suspects or Suspects())
+    start, cpu = time.perf_counter(), time.process_time()
+    try:
+        function(task, plan.options, out)
+        return out.commit(time.perf_counter() - start, time.process_time() - cpu)
+    except BaseException:
+        out.abandon()
+        raise
+
+
+def receipt_path(folder: Path, name: str) -> Path:
+    """Where the receipt of the task `name` lies."""
+    return folder / "receipts" / f"{name}.json"
+
+
+def read_receipt(path: Path) -> Receipt | None:
+    """Read a receipt; None when there is none, or when it is not whole."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Receipt)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def finished(folder: Path, task: Task) -> Receipt | None:
+    """Return the receipt of `task` when it was done under the same key and its files are there."""
+    receipt = read_receipt(receipt_path(folder, task.name))
+    if receipt is None or receipt.key != task.key:
+        return None
+    names = [*receipt.files, *([f"{receipt.shard.name}.parquet"] if receipt.shard else [])]
+    return receipt if all((folder / name).is_file() for name in names) else None
+
+
+def load_function(reference: str, base: Path | None = None) -> Callable[..., Any]:
+    """Return the function named `package.module:function` or `./file.py:function` (relative to `base`)."""
+    module_name, _, name = reference.partition(":")
+    if module_name.endswith(".py"):
+        path = Path(module_name) if base is None else (base / module_name).resolve()
+        spec = importlib.util.spec_from_file_location(f"user_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}", path)
+        if spec is None or spec.loader is None or not path.is_file():
+            raise SpecError(f"no file {path}", where=reference)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise SpecError(f"no module named {error.name}", where=reference) from error
+    try:
+        return getattr(module, name)  # type: ignore[no-any-return]
+    except AttributeError as error:
+        raise SpecError(f"{module_name} has no function '{name}'", where=reference) from error
+
+
+def hash_of(*parts: Any) -> str:
+    """Return the hash, 32 hex digits, of JSON-able parts; the order of mappings does not matter."""
+    text = json.dumps(msgspec.to_builtins(parts), sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def code_version(*modules: str, libraries: Iterable[str] = ()) -> dict[str, str]:
+    """Return what identifies the code that a stage runs: source hashes of modules, versions of libraries.
+
+    A package counts with all its files. `./file.py` paths count as they are. The price of hashing sources: a changed
+    comment runs a stage again; the gain: a changed line never goes unnoticed.
+    """
+    versions = {"format": str(FORMAT)}
+    for module in modules:
+        if module.endswith(".py"):
+            files = [Path(module)]
+        else:
+            spec = importlib.util.find_spec(module)
+            if spec is None or spec.origin is None:
+                raise SpecError(f"no module named {module}")
+            origin = Path(spec.origin)
+            files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+        digest = hashlib.blake2b(digest_size=8)
+        for file in files:
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        versions[Path(module).name if module.endswith(".py") else module] = digest.hexdigest()
+    for library in libraries:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            versions[library] = "not installed"
+    return versions
+
+
+def _describe(error: Exception) -> str:
+    """Say in one line what failed and where, without the values that a traceback may hold."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else 'no message'}{place}"
