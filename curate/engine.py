@@ -115,12 +115,28 @@ def checksums(corpus: Corpus, shard: str) -> list[str]:
 
 
 def make_plan(stage: str, function: str, folder: Path, options: dict[str, Any], code: dict[str, str], work: list[Work]) -> Plan:
-    """Return the plan whose task keys cover the function, its code, the options and the content of the inputs."""
-    tasks = [Task(w.name, w.inputs, hash_of(stage, function, options, code, w.name, w.checksums, w.options), w.options, w.rows) for w in work]
+    """Return the plan whose task keys cover the function, its code, the options and the content of the inputs.
+
+    Paths among the options count relative to `folder`, so that a project that was moved is not run again.
+    """
+    told = relocatable(options, folder)
+    tasks = []
+    for one in work:
+        key = hash_of(stage, function, told, code, one.name, one.checksums, relocatable(one.options, folder))
+        tasks.append(Task(one.name, one.inputs, key, one.options, one.rows))
     names = [task.name for task in tasks]
     if len(set(names)) != len(names):
         raise InputError(f"two inputs would write the same shard of {stage}", where=str(folder))
     return Plan(stage, function, str(folder), options, tasks)
+
+
+def relocatable(value: Any, folder: Path) -> Any:
+    """Return JSON-able `value` with every absolute path in it made relative to `folder`."""
+    if isinstance(value, dict):
+        return {key: relocatable(inner, folder) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [relocatable(inner, folder) for inner in value]
+    return os.path.relpath(value, folder) if isinstance(value, str) and value.startswith("/") and os.path.exists(value) else value
 
 
 class StagePlan(msgspec.Struct, frozen=True):
@@ -193,7 +209,7 @@ def _conclude(stage: StagePlan) -> Manifest:
         source=stage.source,
         shards=[receipt.shard for receipt in receipts if receipt.shard is not None],
         ledger=total(receipt.ledger for receipt in receipts),
-        spec=plan.options,
+        spec=relocatable(plan.options, folder),
         schema=_common_schema(receipts, folder),
         base=os.path.relpath(stage.base, folder) if stage.base else None,
         files={name: checksum for receipt in receipts for name, checksum in receipt.files.items()},

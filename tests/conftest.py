@@ -18,7 +18,7 @@ def documents(texts: list[str], source: str = "web", file: str = "a.warc.gz", **
     """Return a batch of documents with these texts, offsets 0, 1, 2, …"""
     rows = []
     for i, text in enumerate(texts):
-        row = {name: None for name in SCHEMA.names} | {name: values[i] for name, values in columns.items()}
+        row = dict.fromkeys(SCHEMA.names) | {name: values[i] for name, values in columns.items()}
         origin = {"file": file, "offset": i, "length": 1}
         rows.append(row | {"id": document_id(source, file, i), "text": text, "source": source, "origin": origin, "meta": row["meta"] or "{}"})
     return pa.RecordBatch.from_pylist(rows, SCHEMA)

@@ -128,3 +128,14 @@ def test_a_task_that_raises_is_reported_with_its_reason(tmp_path: Path, context:
     with pytest.raises(TaskError, match="RuntimeError: the disk is on fire"):
         complete(plan_of(corpus, tmp_path / "out", function="always_raises"), context, source="web", code={})
     assert list((tmp_path / "out").rglob("*.tmp")) == []
+
+
+def test_a_moved_project_is_not_run_again(tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    corpus = write_corpus(tmp_path / "here/in", {"a": [documents(["one"])]})
+    complete(plan_of(corpus, tmp_path / "here/out", model=str(corpus.folder)), Context(Inline()), source="web", code={})
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = plan_of(Corpus.open(tmp_path / "there/in"), tmp_path / "there/out", model=str(tmp_path / "there/in"))
+    before = (tmp_path / "there/out/receipts/a.json").stat().st_mtime_ns
+    complete(moved, Context(Inline()), source="web", code={})
+    assert (tmp_path / "there/out/receipts/a.json").stat().st_mtime_ns == before

@@ -1,0 +1,138 @@
+"""Check a workflow, and every spec that it names, before anything runs: `curate check`.
+
+What needs data (columns in drop rules, fields of a JSON line) is checked as far as it is known beforehand: the fields of shipped
+annotators are. What trains or reads is left to its stage.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from curate.errors import CurateError, SpecError
+from curate.project import find, resolve
+from curate.select import Rules, check_reason
+from curate.specs.load import load_spec, nearest
+from curate.specs.workflow import Classify, Decontaminate, Dedup, Ingest, Rephrase, Step
+
+
+def check_workflow(project: Any) -> list[str]:
+    """Raise SpecError for the first thing that is wrong; return the spec files that were read."""
+    workflow, read = project.workflow, []
+    names = set(workflow.sources)
+    for source, steps in workflow.sources.items():
+        for k, step in enumerate(steps):
+            read += _located(f"sources.{source}[{k}].{step.kind}", step, project, names)
+    for k, step in enumerate(workflow.together):
+        read += _located(f"together[{k}].{step.kind}", step, project, names)
+        if step.kind == "rephrase":
+            names.add(step.options.into)
+    for source, steps in workflow.sources.items():
+        _check_rules(f"sources.{source}", [*steps, *workflow.together], project)
+    if workflow.mix is not None:
+        from curate.specs.mix import Mix
+
+        path = find("mixes", workflow.mix, project.root, project.beside)
+        load_spec(path, Mix)
+        read.append(path)
+    return sorted({str(path) for path in read})
+
+
+def _located(where: str, step: Step, project: Any, names: set[str]) -> list[Path]:
+    try:
+        return _check_step(step, project, names)
+    except SpecError as error:
+        raise SpecError(error.what, where=f"{where}: {error.where}" if error.where else where, hint=error.hint) from error
+
+
+def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
+    """Check one step; return the spec files that it names."""
+    root, beside, options = project.root, project.beside, step.options
+    if isinstance(options, Ingest):
+        if options.pdf is not None:
+            from curate.specs.ocr import Ocr
+
+            path = find("ocr", options.ocr, root, beside)
+            load_spec(path, Ocr)
+            return [path]
+        _one_of("extract.engine", options.extract.engine, ["resiliparse", "trafilatura"])
+    elif isinstance(options, Dedup):
+        _one_of("keep", options.keep, ["longest", "newest", "oldest", "first"])
+        for source in options.prefer:
+            _one_of("prefer", source, sorted(names))
+        if not options.exact and options.minhash is None:
+            raise SpecError("neither exact nor minhash is on", hint="set minhash: {}, or remove the step")
+    elif isinstance(options, Classify):
+        from curate.specs.classifier import Classifier
+
+        path = find("classifiers", options.classifier, root, beside)
+        load_spec(path, Classifier)
+        return [path]
+    elif isinstance(options, Decontaminate):
+        from curate.specs.benchmarks import choose, load_benchmarks
+
+        path = resolve(options.benchmarks, root, beside)
+        choose(load_benchmarks(path), options.against, "against")
+        return [path]
+    elif isinstance(options, Rephrase):
+        for source in options.sources:
+            _one_of("sources", source, sorted(names))
+        if options.into in names:
+            raise SpecError(f"there is a source '{options.into}' already", where="into", hint="choose another name for what is rephrased")
+    elif step.kind == "annotate":
+        from curate.annotate import validate
+        from curate.annotate.stage import requests
+
+        for name, chosen in requests(options):
+            validate(name, chosen, beside)
+    elif step.kind == "edit":
+        from curate.edit import check as check_edits
+
+        check_edits(options, beside)
+    elif step.kind == "filter":
+        from curate.filter import block_of, load_block
+
+        load_block(*block_of(options, beside))
+    elif step.kind == "drop":
+        for reason in options:
+            check_reason(reason, "drop")
+    return []
+
+
+def _one_of(where: str, value: str, known: list[str]) -> None:
+    if value not in known:
+        raise SpecError(f"'{value}' is unknown", where=where, hint=nearest(value, known))
+
+
+def _check_rules(where: str, steps: list[Step], project: Any) -> None:
+    """Compile the drop rules of one source against the columns that its steps will have made."""
+    from curate.annotate import annotate, label
+    from curate.annotate.stage import requests
+    from curate.documents import SCHEMA
+
+    schema = SCHEMA
+    for k, step in enumerate(steps):
+        if step.kind == "annotate":
+            for name, options in requests(step.options):
+                column = annotate(pa.RecordBatch.from_pylist([], SCHEMA), name, options, project.beside)
+                schema = _with(schema, pa.field(label(name), column.type))
+        elif step.kind == "classify":
+            schema = _with(schema, pa.field(step.options.classifier, pa.struct([("score", pa.float64())])))
+        elif step.kind == "drop":
+            try:
+                Rules(step.options, schema)
+            except CurateError as error:
+                raise SpecError(error.what, where=f"{where}: step {k + 1}: {error.where}", hint=error.hint) from error
+
+
+def _with(schema: pa.Schema, field: pa.Field) -> pa.Schema:
+    at = schema.get_field_index(field.name)
+    return schema.set(at, field) if at >= 0 else schema.append(field)
+
+
+def as_text(spec: Any) -> str:
+    """Return a resolved spec as JSON, for `curate check --resolved`."""
+    return msgspec.json.format(msgspec.json.encode(spec), indent=2).decode()

@@ -1,0 +1,146 @@
+"""Blocks from elsewhere in a workflow: datatrove's filters and formatters by their dotted name, and a user's own functions.
+
+    - filter: {datatrove.pipeline.filters.GopherQualityFilter: {min_doc_words: 50}}
+    - filter: {./steps.py:no_shouting: {max_share: 0.5}}
+
+A datatrove filter says True, or False with a reason; the reason is kept. Some of its filters also rewrite the text (C4QualityFilter
+removes lines) or add metadata: both are taken over. A user's function is `f(batch, **options) -> list[bool | str]`: True keeps, a
+string drops with that reason. The price of datatrove's blocks is one Python object per document.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.corpus import Corpus
+from curate.engine import StagePlan, make_plan, shard_work
+from curate.errors import MissingExtra, SpecError
+from curate.specs.load import nearest
+from curate.tasks import Output, Task, code_version, load_function
+
+Decision = tuple[pa.RecordBatch, list[str | None]]  # the rows, perhaps rewritten, and the reason to drop each, or None
+
+
+def load_block(name: str, options: dict[str, Any], base: Path | None = None) -> Callable[[pa.RecordBatch], Decision]:
+    """Return the function that applies the block `name`; raises SpecError or MissingExtra when there is none such."""
+    if name.startswith("datatrove."):
+        return _datatrove_block(name, options)
+    if ":" not in name:
+        raise SpecError(f"'{name}' is neither a datatrove block nor a function", where="filter", hint="./steps.py:name, or package.module:name")
+    function = load_function(name, base)
+
+    def apply(batch: pa.RecordBatch) -> Decision:
+        answers = function(batch, **options)
+        if len(answers) != batch.num_rows:
+            raise ValueError(f"{name} answered for {len(answers)} of {batch.num_rows} documents")
+        return batch, [None if answer is True else answer if isinstance(answer, str) else "filtered" for answer in answers]
+
+    return apply
+
+
+def _datatrove_block(name: str, options: dict[str, Any]) -> Callable[[pa.RecordBatch], Decision]:
+    try:
+        from datatrove.pipeline.filters.base_filter import BaseFilter
+        from datatrove.pipeline.formatters.base import BaseFormatter
+    except ImportError as error:
+        raise MissingExtra.named("datatrove", "datatrove", f"filter {name}") from error
+    import importlib
+    import inspect
+
+    module_name, _, class_name = name.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+        kind = getattr(module, class_name)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(f"no block {name}: {error}", where="filter") from error
+    if not isinstance(kind, type) or not issubclass(kind, (BaseFilter, BaseFormatter)):
+        raise SpecError(f"{name} is neither a filter nor a formatter", where="filter")
+    known = [parameter for parameter in inspect.signature(kind).parameters if parameter != "exclusion_writer"]
+    for option in options:
+        if option not in known:
+            raise SpecError(f"unknown option '{option}'", where=f"filter.{name}", hint=nearest(option, known))
+    try:
+        block = kind(**options)
+    except (TypeError, ImportError, ValueError) as error:
+        raise SpecError(f"cannot be made: {error}", where=f"filter.{name}") from error
+    reason = re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
+    decide = (lambda document: block.filter(document)) if isinstance(block, BaseFilter) else _formatting(block)
+
+    def apply(batch: pa.RecordBatch) -> Decision:
+        return _apply(batch, decide, reason)
+
+    return apply
+
+
+def _formatting(block: Any) -> Callable[[Any], bool]:
+    def decide(document: Any) -> bool:
+        document.text = block.format(document.text)
+        return True
+
+    return decide
+
+
+def _apply(batch: pa.RecordBatch, decide: Callable[[Any], Any], default: str) -> Decision:
+    from datatrove.data import Document
+
+    texts: list[str] = []
+    metas: list[str] = []
+    reasons: list[str | None] = []
+    names = ["id", "text", "url", "date", "language", "license", "meta"]
+    for row in batch.select(names).to_pylist():
+        known = {key: row[key] for key in ("url", "date", "language", "license") if row[key] is not None}
+        meta = json.loads(row["meta"])
+        document = Document(text=row["text"], id=row["id"], metadata={**meta, **known})
+        try:
+            answer = decide(document)
+        except ImportError as error:  # its message names the package, spaCy for example
+            raise MissingExtra(str(error), where="filter", hint="pip install 'curate-lm[datatrove]'") from error
+        kept, reason = answer if isinstance(answer, tuple) else (answer, default)
+        reasons.append(None if kept else _word(reason))
+        texts.append(document.text)
+        learned = {key: value for key, value in document.metadata.items() if key not in known and meta.get(key) != value}
+        metas.append(json.dumps(meta | learned, sort_keys=True, ensure_ascii=False, default=str) if learned else row["meta"])
+    for name, values in (("text", texts), ("meta", metas)):
+        index = batch.schema.get_field_index(name)
+        batch = batch.set_column(index, batch.schema.field(index), pa.array(values, pa.string()))
+    return batch, reasons
+
+
+def _word(reason: str) -> str:
+    """Make a fixed word of a reason: numbers and punctuation would make one counter per value."""
+    return re.sub(r"[^a-z]+", "_", re.sub(r"\d+(?:\.\d+)?", "", reason.lower())).strip("_") or "filtered"
+
+
+def block_of(step: dict[str, dict[str, Any]] | str, beside: Path) -> tuple[str, dict[str, Any]]:
+    """Return the name, absolute if it is a file, and the options of the one block that a step names."""
+    name, options = (step, {}) if isinstance(step, str) else next(iter(step.items()))
+    if isinstance(step, dict) and len(step) != 1:
+        raise SpecError(f"a filter step names one block; this one names {len(step)}", where="filter", hint="write one step for each")
+    file, colon, function = name.partition(":")
+    return (f"{(beside / file).resolve()}{colon}{function}" if file.endswith(".py") else name), options
+
+
+def plan(step: dict[str, dict[str, Any]] | str, corpus: Corpus, source: str, target: Path, beside: Path) -> StagePlan:
+    """Plan one filter step over one source."""
+    name, options = block_of(step, beside)
+    code = code_version("curate.filter", libraries=["datatrove"] if name.startswith("datatrove.") else [])
+    if name.partition(":")[0].endswith(".py"):
+        code |= code_version(name.partition(":")[0])
+    settings = {"block": name, "options": options}
+    return StagePlan(make_plan("filter", "curate.filter:filter_shard", target, settings, code, shard_work(corpus)), source, code)
+
+
+def filter_shard(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: apply one block to a shard. `options`: {"block": name, "options": {…}}."""
+    corpus = Corpus.open(task.inputs[0])
+    out.empty(corpus.schema())
+    block = load_block(options["block"], options["options"])
+    for rows, (batch, reasons) in out.map(corpus.batches(task.name), block):
+        out.write(batch.filter(pa.array([reason is None for reason in reasons])))
+        out.drop(rows.filter(pa.array([reason is not None for reason in reasons])), [[reason] for reason in reasons if reason is not None])

@@ -1,0 +1,100 @@
+"""A project: a folder with `workflows/`, `mixes/`, `classifiers/` and `ocr/`, each holding specs that people edit.
+
+Where paths lead: one that begins with `./` or `../` is relative to the file that names it; any other relative path is
+relative to the project's root, wherever the command is run from.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from curate.corpus import sha256_of, write_json
+from curate.errors import CurateError, SpecError
+from curate.specs.load import nearest
+
+FOLDERS = ("workflows", "mixes", "classifiers", "ocr")
+
+
+def root_of(spec: Path) -> Path:
+    """Return the root of the project that the spec file belongs to: beside its folder, or its folder."""
+    folder = spec.resolve().parent
+    return folder.parent if folder.name in FOLDERS else folder
+
+
+def find(kind: str, name: str, root: Path, beside: Path | None = None) -> Path:
+    """Return the file of the spec `name`: a path, or the name of a file in the folder `kind` of the project.
+
+    Raises SpecError that names the nearest spec there is.
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = resolve(name, root, beside)
+        if path.is_file():
+            return path
+        raise SpecError("no such file", where=str(path))
+    folder = root / kind
+    path = folder / f"{name}.yaml"
+    if path.is_file():
+        return path
+    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    raise SpecError(f"no spec named '{name}' in {folder}", hint=nearest(name, known) if known else f"write {path}")
+
+
+def resolve(path: str, root: Path, beside: Path | None = None) -> Path:
+    """Return where `path`, as a spec names it, leads; `beside` is the folder of the spec."""
+    if path.startswith(("./", "../")) and beside is not None:
+        return Path(os.path.normpath(beside / path))
+    return Path(os.path.normpath(root / Path(path).expanduser()))
+
+
+def starter() -> Path:
+    """Return the folder of the shipped specs: inside the installed package, or the root of its repository."""
+    inside = Path(__file__).parent / "starter"
+    return inside if inside.is_dir() else Path(__file__).parent.parent
+
+
+def init(target: Path) -> list[Path]:
+    """Copy the shipped specs into `target`; existing files are left alone, and an error if any would be overwritten."""
+    files = {path: target / path.relative_to(starter()) for folder in FOLDERS for path in sorted((starter() / folder).rglob("*.yaml"))}
+    taken = [path for path in files.values() if path.exists()]
+    if taken:
+        raise CurateError(f"already exists: {', '.join(map(str, taken[:3]))}", where=str(target), hint="choose an empty folder")
+    for source, path in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, path)
+    return list(files.values())
+
+
+class Fingerprints:
+    """Checksums of input files, remembered by size and modification time, as Git's index does.
+
+    Keys of stages are made of content and never of times, so a copied or touched input changes nothing. The price: an input
+    whose content changes while size and nanosecond time stay the same goes unnoticed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._changed = path, False
+        try:
+            self._known = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[int, int, str]])
+        except (FileNotFoundError, msgspec.DecodeError):
+            self._known = {}
+
+    def of(self, file: Path) -> str:
+        """Return the SHA-256 of `file`."""
+        status = file.stat()
+        known = self._known.get(str(file))
+        if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):
+            return known[2]
+        checksum = sha256_of(file)
+        self._known[str(file)] = (status.st_size, status.st_mtime_ns, checksum)
+        self._changed = True
+        return checksum
+
+    def save(self) -> None:
+        """Write what was learned."""
+        if self._changed:
+            write_json(self._path, self._known)
+            self._changed = False

@@ -1,0 +1,227 @@
+"""spec → stages → plan → run: the one place that knows the order of things.
+
+Step k of every source runs side by side, then the steps under `together:` one after another, each over all sources; then the mix.
+Folders are numbered by step (`web/02-annotate`, and `together/04-dedup` for what a step over all sources keeps for itself). The run's
+`run.json` lists them, so that `status`, `explain` and `report` need nothing but the run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from curate.corpus import Corpus, Manifest, write_json
+from curate.engine import Context, StagePlan, complete_all, make_plan, shard_work
+from curate.errors import InputError, SpecError
+from curate.lock import locked
+from curate.project import Fingerprints, find, resolve, root_of
+from curate.specs.load import load_spec, resolved
+from curate.specs.workflow import Step, Workflow
+from curate.tasks import code_version, hash_of, load_function
+
+# Steps over all sources at once: kind → the function that runs them.
+TOGETHER = {
+    "dedup": "curate.dedup.stage:dedup",
+    "classify": "curate.classify.stage:classify",
+    "decontaminate": "curate.decontaminate.stage:decontaminate",
+    "rephrase": "curate.rephrase.stage:rephrase",
+    "tokenize": "curate.tokens.stage:tokenize",
+}
+
+
+class Stage(msgspec.Struct):
+    """One stage of a run: a step of one source, or of all together (`source` is then "together")."""
+
+    source: str
+    kind: str
+    folder: str  # relative to the run
+    key: str = ""
+
+
+class RunState(msgspec.Struct):
+    """What `run.json` holds."""
+
+    name: str
+    spec_file: str
+    spec: dict[str, Any]
+    stages: list[Stage] = []
+    finished: bool = False
+    messages: list[str] = []
+
+
+class Project(msgspec.Struct, frozen=True):
+    """Where a workflow's paths lead."""
+
+    root: Path
+    beside: Path  # the folder of the workflow file
+    run: Path
+    seed: int
+    fingerprints: Fingerprints
+    workflow: Workflow
+
+
+class Arguments(msgspec.Struct, frozen=True):
+    """What a step over all sources is called with."""
+
+    sources: dict[str, Corpus]
+    targets: dict[str, Path]
+    scratch: Path
+    project: Project
+    context: Context
+    say: Any  # a function that takes one line for the user
+
+
+def open_project(path: Path) -> Project:
+    """Load the workflow at `path` and find its project. Nothing is written."""
+    spec = load_spec(path, Workflow)
+    root = root_of(path)
+    run = resolve(spec.run or f"runs/{spec.name}", root, path.parent)
+    return Project(root, path.resolve().parent, run, spec.seed, Fingerprints(run / ".fingerprints.json"), spec)
+
+
+class Run:
+    """A workflow as it runs: the current corpus of each source, and the stages so far."""
+
+    def __init__(self, path: Path, context: Context, say: Any) -> None:
+        self.project = open_project(path)
+        self.context, self.say = msgspec.structs.replace(context, budget=self.project.workflow.errors), self._tell(say)
+        self.current: dict[str, Corpus] = {}
+        self.tokens: dict[str, Path] = {}
+        self.tokenizer: Path | None = None
+        self.state = RunState(self.project.workflow.name, str(path), resolved(self.project.workflow))
+
+    def _tell(self, say: Any) -> Any:
+        def tell(line: str) -> None:
+            self.state.messages.append(line)
+            say(line)
+
+        return tell
+
+    def __call__(self) -> RunState:
+        """Bring the run up to date."""
+        from curate.check import check_workflow
+
+        check_workflow(self.project)
+        workflow, run = self.project.workflow, self.project.run
+        with locked(run):
+            write_json(run / "run.json", self.state)
+            prepare(self.project, self.say)
+            for k in range(max(len(steps) for steps in workflow.sources.values())):
+                self._wave(k)
+            first = max(len(steps) for steps in workflow.sources.values())
+            for k, step in enumerate(workflow.together):
+                self._together(step, first + k + 1)
+            if workflow.mix is not None:
+                self._mix(workflow.mix)
+            self.state.finished = True
+            self._remove_stale_stages()
+            write_json(run / "run.json", self.state)
+        return self.state
+
+    # ── one step of each source, side by side ─────────────────────────────────────────────────────────────────
+
+    def _wave(self, k: int) -> None:
+        stages = {}
+        for source, steps in self.project.workflow.sources.items():
+            if k < len(steps):
+                target = self.project.run / source / f"{k + 1:02d}-{steps[k].kind}"
+                stages[source] = plan_step(steps[k], self.current.get(source), source, target, self.project)
+        self._complete(stages)
+
+    def _complete(self, stages: dict[str, StagePlan]) -> None:
+        manifests = complete_all(list(stages.values()), self.context)
+        for (source, stage), manifest in zip(stages.items(), manifests, strict=True):
+            self._record(source, stage.plan.stage, stage.folder, manifest)
+            self.current[source] = Corpus(stage.folder, manifest)
+
+    def _record(self, source: str, kind: str, folder: Path, manifest: Manifest) -> None:
+        self.state.stages.append(Stage(source, kind, str(folder.relative_to(self.project.run)), manifest.key))
+        write_json(self.project.run / "run.json", self.state)
+
+    # ── a step over all sources ───────────────────────────────────────────────────────────────────────────────
+
+    def _together(self, step: Step, number: int) -> None:
+        targets = {source: self.project.run / source / f"{number:02d}-{step.kind}" for source in self.current}
+        if step.kind not in TOGETHER:
+            self._complete({s: plan_step(step, self.current[s], s, targets[s], self.project) for s in self.current})
+            return
+        scratch = self.project.run / "together" / f"{number:02d}-{step.kind}"
+        module, _, function = TOGETHER[step.kind].partition(":")
+        stage = getattr(importlib.import_module(module), function)
+        manifests = stage(step.options, Arguments(dict(self.current), targets, scratch, self.project, self.context, self.say))
+        if step.kind == "rephrase":
+            targets = {source: self.project.run / source / f"{number:02d}-{step.kind}" for source in manifests}
+        for source, manifest in manifests.items():
+            self._record(source, step.kind, targets[source], manifest)
+            if step.kind == "tokenize":
+                self.tokens[source] = targets[source]
+                self.tokenizer = scratch / "tokenizer.json"
+            else:
+                self.current[source] = Corpus(targets[source], manifest)
+
+    def _mix(self, name: str) -> None:
+        from curate.mix.stage import run_mix
+
+        if self.tokenizer is None:
+            raise SpecError("a mix needs tokens", where="mix", hint="end together: with a tokenize step")
+        spec = find("mixes", name, self.project.root, self.project.beside)
+        run_mix(spec, self.tokens, self.tokenizer, self.project.run / "mix", self.context, self.say)
+
+    def _remove_stale_stages(self) -> None:
+        """Remove the folders of steps that the workflow no longer has: only what an earlier run of it wrote."""
+        live = {stage.folder for stage in self.state.stages}
+        for plan in self.project.run.glob("*/[0-9][0-9]-*/plan.json"):
+            folder = plan.parent.relative_to(self.project.run)
+            if str(folder) not in live and folder.parts[0] != "together":
+                shutil.rmtree(plan.parent)
+
+
+def prepare(project: Project, say: Any) -> None:
+    """Call the workflow's `prepare` function, unless the folder was filled by the same code with the same options."""
+    step = project.workflow.prepare
+    if step is None:
+        return
+    target = resolve(step.into, project.root, project.beside)
+    file, _, _ = step.call.partition(":")
+    module = str((project.beside / file).resolve()) if file.endswith(".py") else file
+    key = hash_of(step.call, step.options, code_version(module))
+    marker = target / ".prepared.json"
+    if marker.is_file() and msgspec.json.decode(marker.read_bytes()) == {"key": key}:
+        return
+    if target.exists() and any(target.iterdir()) and not marker.is_file() and not (target / ".preparing").is_file():
+        raise InputError("is not empty, and was not made by this workflow", where=str(target), hint="choose another folder for prepare.into")
+    say(f"preparing {step.into} with {step.call}")
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    (target / ".preparing").touch()
+    load_function(step.call, project.beside)(target, **step.options)
+    (target / ".preparing").unlink()
+    write_json(marker, {"key": key})
+
+
+def plan_step(step: Step, corpus: Corpus | None, source: str, target: Path, project: Project) -> StagePlan:
+    """Plan a step that works shard by shard."""
+    if step.kind == "ingest":
+        from curate.ingest.stage import plan as plan_ingest
+
+        return plan_ingest(step.options, source, target, project.root, project.fingerprints)
+    assert corpus is not None
+    if step.kind == "annotate":
+        from curate.annotate.stage import plan as plan_annotate
+
+        return plan_annotate(step.options, corpus, source, target, project.beside)
+    if step.kind == "drop":
+        code = code_version("curate.select", libraries=["duckdb"])
+        plan = make_plan("drop", "curate.select:drop_shard", target, {"rules": step.options}, code, shard_work(corpus))
+        return StagePlan(plan, source, code)
+    if step.kind == "edit":
+        from curate.edit import plan as plan_edit
+
+        return plan_edit(step.options, corpus, source, target, project.beside)
+    from curate.filter import plan as plan_filter
+
+    return plan_filter(step.options, corpus, source, target, project.beside)

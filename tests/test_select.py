@@ -1,0 +1,81 @@
+"""Drop rules: what is dropped, what is recorded, and what a rule cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import documents, write_corpus
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.engine import Context, Inline, complete, make_plan, shard_work
+from curate.errors import SpecError
+from curate.select import Rules, comparisons
+
+
+def scored(words: list[int | None]) -> pa.RecordBatch:
+    batch = documents([f"text {i}" for i in range(len(words))])
+    kind = pa.struct([("words", pa.int64()), ("share", pa.float64())])
+    return batch.append_column("gopher", pa.array([None if w is None else {"words": w, "share": w / 100} for w in words], kind))
+
+
+def test_all_hits_are_recorded_in_the_order_of_the_spec() -> None:
+    batch = scored([10, 60, 90])
+    rules = Rules({"too_short": "gopher.words < 50", "low_share": "gopher.share < 0.7"}, batch.schema)
+    assert rules.decide(batch) == [["too_short", "low_share"], ["low_share"], []]
+
+
+def test_an_unknown_measure_drops_nothing() -> None:
+    batch = scored([None])
+    assert Rules({"too_short": "gopher.words < 50"}, batch.schema).decide(batch) == [[]]
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=50), st.integers(0, 100))
+def test_decisions_equal_a_loop(words: list[int], threshold: int) -> None:
+    batch = scored(words)
+    decided = Rules({"short": f"gopher.words < {threshold}", "odd": "gopher.words % 2 = 1"}, batch.schema).decide(batch)
+    assert decided == [["short"] * (w < threshold) + ["odd"] * (w % 2) for w in words]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ("gopher.word < 50", "word"),
+        ("gopher.words", "not a condition"),
+        ("gopher.words <", "syntax error"),
+        ("(SELECT count(*) FROM read_csv('/etc/passwd')) > 0", "disabled"),
+        ("gopher.words < 50 -- a comment", ""),
+    ],
+)
+def test_a_wrong_rule_is_named_and_cannot_read_files(rule: str, message: str) -> None:
+    schema = scored([1]).schema
+    if not message:
+        Rules({"too_short": rule}, schema)
+        return
+    with pytest.raises(SpecError, match="drop.too_short") as caught:
+        Rules({"too_short": rule}, schema)
+    assert message in str(caught.value)
+
+
+def test_reasons_are_fixed_words() -> None:
+    with pytest.raises(SpecError, match="not a name for a reason"):
+        Rules({"Too short (2)": "true"}, scored([1]).schema)
+
+
+def test_margins_are_read_off_a_condition() -> None:
+    found = comparisons("gopher.words < 50 or language.code <> 'en'", {"gopher": {"words": 43}, "language": {"code": "de"}})
+    assert found[0] == {"column": "gopher.words", "value": 43, "operator": "<", "threshold": "50", "margin": -7.0}
+    assert found[1]["value"] == "de"
+    assert found[1]["margin"] is None
+
+
+def test_a_shard_is_split_into_kept_and_dropped(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["short", "a long enough text"])]})
+    plan = make_plan("drop", "curate.select:drop_shard", tmp_path / "out", {"rules": {"too_short": "length(text) < 10"}}, {}, shard_work(corpus))
+    manifest = complete(plan, Context(Inline()), source="web", code={})
+    assert manifest.ledger.dropped == {"too_short": 1}
+    dropped = pq.read_table(tmp_path / "out/dropped/a.parquet").to_pylist()
+    assert [(d["reason"], d["reasons"], d["bytes"]) for d in dropped] == [("too_short", ["too_short"], 5)]
