@@ -1,0 +1,82 @@
+"""Specs are strict: what is wrong is named with its file, line, path and the nearest known key, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from curate.errors import SpecError
+from curate.specs.load import load_spec, resolved
+from curate.specs.workflow import Workflow
+
+GOOD = """\
+name: demo
+sources:
+  web:
+    - ingest: {warc: data/*.warc.gz}
+    - annotate: [language, {gopher: {stop_words: [the]}}]
+    - drop:
+        too_short: gopher.words < 50
+  code:
+    - ingest: {jsonl: code/*.jsonl}
+together:
+  - dedup:
+      minhash: {ngram: 5}
+"""
+
+
+def load(tmp_path: Path, text: str) -> Workflow:
+    path = tmp_path / "demo.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_spec(path, Workflow)
+
+
+def test_a_good_spec_loads_with_every_default_filled_in(tmp_path: Path) -> None:
+    data = resolved(load(tmp_path, GOOD))
+    assert data["together"][0]["dedup"]["minhash"] == {"ngram": 5, "bands": 14, "rows": 8, "verify": 0.7}
+    assert data["errors"]["max_share"] == 0.01
+    again = msgspec.convert(data, Workflow)
+    assert resolved(again) == data
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message", "hint"),
+    [
+        ("minhash:", "minhsh:", 12, "unknown key 'minhsh' at together[0].dedup", "did you mean 'minhash'?"),
+        ("{ngram: 5}", "{ngrm: 5}", 12, "unknown key 'ngrm' at together[0].dedup.minhash", "did you mean 'ngram'?"),
+        ("{ngram: 5}", "{ngram: five}", 12, "Expected int, got str at together[0].dedup.minhash.ngram", ""),
+        ("{ngram: 5}", "{ngram: 0}", 12, "Expected int >= 1 at together[0].dedup.minhash.ngram", ""),
+        ("- annotate:", "- anotate:", 5, "unknown key 'anotate' at sources.web[1]", "did you mean 'annotate'?"),
+        ("ingest: {jsonl: code/*.jsonl}", "ingest: {json: code/*.jsonl}", 9, "unknown key 'json' at sources.code[0].ingest", "did you mean 'jsonl'?"),
+        ("ingest: {jsonl: code/*.jsonl}", "ingest: {}", 9, "exactly one of warc, pdf, jsonl, parquet, files; got none", ""),
+        ("  code:\n    - ingest", "  code:\n    - drop: {a: b}\n    - ingest", 1, "source 'code' must begin with ingest", ""),
+        ("  code:", "  Code:", 3, "Expected str matching regex", ""),
+        ("name: demo\n", "", 1, "missing key name", "known keys: name"),
+        ("name: demo\n", "name: demo\nname: again\n", 2, "key 'name' stands twice", "first on line 1"),
+        ("name: demo\n", "name: demo: more\n", 1, "is not YAML", ""),
+        ("together:\n", "together:\n  - ingest: {warc: x}\n", 1, "'ingest' cannot stand under together", "put it first in a source"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, old: str, new: str, line: int, message: str, hint: str) -> None:
+    assert old in GOOD
+    with pytest.raises(SpecError) as caught:
+        load(tmp_path, GOOD.replace(old, new, 1))
+    assert message in caught.value.what
+    assert hint in caught.value.hint
+    assert caught.value.where.startswith(f"{tmp_path}/demo.yaml:")
+    assert abs(int(caught.value.where.rpartition(":")[2]) - line) <= 1
+
+
+def test_an_empty_or_missing_spec_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="is empty"):
+        load(tmp_path, "# nothing\n")
+    with pytest.raises(SpecError, match="no such spec") as caught:
+        load_spec(tmp_path / "demos.yaml", Workflow)
+    assert "did you mean 'demo'?" in caught.value.hint
+
+
+def test_words_and_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:
+    spec = load(tmp_path, GOOD.replace("name: demo", "name: no\nseed: 7\ndescription: on\nerrors: {max_share: 1e-3}"))
+    assert (spec.name, spec.description, spec.errors.max_share) == ("no", "on", 0.001)
