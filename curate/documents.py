@@ -21,8 +21,8 @@ SCHEMA = pa.schema(
         pa.field("source", pa.string(), nullable=False),
         pa.field("url", pa.string()),
         pa.field("date", pa.string()),  # ISO 8601, as the input has it
-        pa.field("language", pa.string()),
-        pa.field("license", pa.string()),  # a claim found in the input, not evidence
+        pa.field("claimed_language", pa.string()),  # what the input says of itself; `language` is the annotator's
+        pa.field("claimed_license", pa.string()),  # a claim, not evidence
         pa.field("origin", ORIGIN, nullable=False),
         pa.field("parent", pa.string()),
         pa.field("meta", pa.string(), nullable=False),  # a JSON object, keys sorted

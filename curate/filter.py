@@ -24,6 +24,7 @@ from curate.errors import MissingExtra, SpecError
 from curate.specs.load import nearest
 from curate.tasks import Output, Task, code_version, load_function
 
+CLAIMS = {"url": "url", "date": "date", "language": "claimed_language", "license": "claimed_license"}  # as datatrove names them
 Decision = tuple[pa.RecordBatch, list[str | None]]  # the rows, perhaps rewritten, and the reason to drop each, or None
 
 
@@ -92,9 +93,9 @@ def _apply(batch: pa.RecordBatch, decide: Callable[[Any], Any], default: str) ->
     texts: list[str] = []
     metas: list[str] = []
     reasons: list[str | None] = []
-    names = ["id", "text", "url", "date", "language", "license", "meta"]
+    names = ["id", "text", "url", "date", "claimed_language", "claimed_license", "meta"]
     for row in batch.select(names).to_pylist():
-        known = {key: row[key] for key in ("url", "date", "language", "license") if row[key] is not None}
+        known = {key: row[column] for key, column in CLAIMS.items() if row[column] is not None}
         meta = json.loads(row["meta"])
         document = Document(text=row["text"], id=row["id"], metadata={**meta, **known})
         try:

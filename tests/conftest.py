@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import settings
 
 from curate.corpus import Corpus, Manifest, Shard, ShardFile, sha256_of, write_json
 from curate.documents import SCHEMA, document_id
 from curate.engine import Context, Local
 from curate.ledger import Ledger
+
+
+settings.register_profile("shared", deadline=None)  # the machine may be busy; no test is about time
+settings.load_profile("shared")
 
 
 def documents(texts: list[str], source: str = "web", file: str = "a.warc.gz", **columns: list[str | None]) -> pa.RecordBatch:

@@ -1,0 +1,237 @@
+"""A workflow as a user runs it: what runs again after a change, and what a killed run leaves."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from curate.corpus import verify
+from curate.engine import Context, Inline
+from curate.errors import CurateError, SpecError
+from curate.explain import as_text, explain
+from curate.funnel import funnel, open_run
+from curate.lock import locked
+from curate.workflow import Run
+
+SPEC = """\
+name: demo
+sources:
+  web:
+    - ingest: {jsonl: data/web/*.jsonl.gz}
+    - annotate: [gopher, characters]
+    - drop:
+        too_short: gopher.words < 6
+        shouting: characters.uppercase > 0.5
+  notes:
+    - ingest: {files: data/notes/*.txt}
+together:
+  - dedup: {minhash: {ngram: 3}}
+  - drop:
+      from_notes: source = 'notes' and length(text) < 12
+"""
+
+WORDS = "amber basin cedar delta ember fjord grove haven inlet jetty knoll ledge marsh north ocean plain quarry ridge shore tide".split()
+
+
+def text_of(seed: int, length: int = 40) -> str:
+    draw = random.Random(seed)
+    return " ".join(draw.choice(WORDS) for _ in range(length)).capitalize() + "."
+
+
+def write_lines(path: Path, texts: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.GzipFile(path, "wb", mtime=0) as file:
+        for i, text in enumerate(texts):
+            file.write(json.dumps({"id": i, "text": text, "url": f"https://example.org/{path.stem}/{i}"}).encode() + b"\n")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    (root / "workflows").mkdir(parents=True)
+    (root / "workflows/demo.yaml").write_text(SPEC)
+    for shard in range(4):
+        texts = [text_of(100 * shard + i) for i in range(30)]
+        write_lines(root / f"data/web/part-{shard}.jsonl.gz", [*texts, "Too short.", text_of(shard).upper(), text_of(7), text_of(100 * shard) + " And more."])
+    (root / "data/notes").mkdir()
+    (root / "data/notes/a.txt").write_text("A note of its own, about nothing else in the world.")
+    (root / "data/notes/b.txt").write_text("tiny")
+    return root
+
+
+def run(project: Path) -> Path:
+    Run(project / "workflows/demo.yaml", Context(Inline()), lambda line: None)()
+    return project / "runs/demo"
+
+
+def change(project: Path, old: str, new: str) -> None:
+    path = project / "workflows/demo.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def receipts(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in sorted(folder.rglob("receipts/*.json"))}
+
+
+def rerun(before: dict[str, int], after: dict[str, int]) -> set[str]:
+    """Return the stages with tasks that ran, by the folder's name."""
+    return {name.split("/")[1] for name, at in after.items() if before.get(name) != at}
+
+
+def shards(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.parquet")) if "/." not in str(path)}
+
+
+def test_a_run_accounts_for_every_document(project: Path) -> None:
+    folder = run(project)
+    rows = {row.folder: row.ledger for row in funnel(folder)}
+    assert rows["web/01-ingest"].entered == 4 * 34
+    assert rows["web/03-drop"].dropped == {"shouting": 4, "too_short": 4}
+    assert rows["web/04-dedup"].dropped == {"exact_duplicate": 4, "near_duplicate": 4}
+    assert rows["notes/05-drop"].dropped == {"from_notes": 1}
+    for row in funnel(folder):
+        assert row.ledger.entered + row.ledger.created == row.ledger.kept + row.ledger.errored + sum(row.ledger.dropped.values())
+    for stage in open_run(folder).stages:
+        assert verify(folder / stage.folder) == []
+
+
+def test_a_second_run_does_nothing(project: Path) -> None:
+    folder = run(project)
+    before, bytes_before = receipts(folder), shards(folder)
+    run(project)
+    assert rerun(before, receipts(folder)) == set()
+    assert shards(folder) == bytes_before
+
+
+def test_a_changed_threshold_decides_again_without_annotating(project: Path) -> None:
+    folder = run(project)
+    before = receipts(folder)
+    change(project, "gopher.words < 6", "gopher.words < 2")
+    run(project)
+    again = rerun(before, receipts(folder))
+    assert "03-drop" in again
+    assert again.isdisjoint({"01-ingest", "02-annotate"})
+
+
+def test_a_changed_annotator_recomputes_its_own_column_only(project: Path) -> None:
+    folder = run(project)
+    path = next((folder / "web/02-annotate").glob("*.parquet"))
+    kept = pq.read_table(path, columns=["characters"])
+    notes = json.loads((path.parent / "receipts" / f"{path.stem}.json").read_text())["notes"]["columns"]
+    change(project, "[gopher, characters]", "[{gopher: {stop_words: [amber]}}, characters]")
+    run(project)
+    now = json.loads((path.parent / "receipts" / f"{path.stem}.json").read_text())["notes"]["columns"]
+    assert (now["characters"], now["gopher"]) == (notes["characters"], now["gopher"])
+    assert now["gopher"] != notes["gopher"]
+    assert pq.read_table(path, columns=["characters"]).equals(kept)
+    fresh = run_elsewhere(project)
+    assert shards(folder) == shards(fresh)
+
+
+def run_elsewhere(project: Path) -> Path:
+    """Run the same spec into a fresh folder."""
+    (project / "runs/demo").rename(project / "runs/before")
+    folder = run(project)
+    folder.rename(project / "runs/fresh")
+    (project / "runs/before").rename(project / "runs/demo")
+    return project / "runs/fresh"
+
+
+def test_an_added_file_is_all_that_is_read(project: Path) -> None:
+    folder = run(project)
+    before = receipts(folder)
+    write_lines(project / "data/web/added-0.jsonl.gz", [text_of(9000 + i) for i in range(5)])
+    run(project)
+    after = receipts(folder)
+    changed = [name for name, at in after.items() if before.get(name) != at]
+    assert [name for name in changed if "01-ingest" in name or "02-annotate" in name or "03-drop" in name] == [
+        name for name in after if "added-0" in name and "web/0" in name and int(name.split("/")[1][:2]) <= 3
+    ]
+    assert shards(folder) == shards(run_elsewhere(project))
+
+
+def test_a_step_that_is_gone_leaves_nothing_behind(project: Path) -> None:
+    folder = run(project)
+    change(project, "  - drop:\n      from_notes: source = 'notes' and length(text) < 12\n", "")
+    run(project)
+    assert not (folder / "web/05-drop").exists()
+    assert (folder / "web/04-dedup").exists()
+
+
+def test_a_wrong_rule_fails_before_anything_runs(project: Path) -> None:
+    change(project, "gopher.words < 6", "gopher.wrds < 6")
+    with pytest.raises(SpecError, match="wrds") as caught:
+        run(project)
+    assert "sources.web" in caught.value.where
+    assert not (project / "runs/demo/web").exists()
+
+
+def test_two_runs_of_the_same_folder_exclude_each_other(project: Path) -> None:
+    with locked(project / "runs/demo"), pytest.raises(CurateError, match=f"process {os.getpid()} is running in it"):
+        run(project)
+
+
+def test_explain_shows_scores_margins_and_survivors(project: Path) -> None:
+    folder = run(project)
+    short = as_text(explain(folder, "https://example.org/part-0.jsonl/30")[0])
+    assert "dropped as too_short" in short
+    assert "gopher.words = 2 (< 6, margin -4)" in short
+    double = explain(folder, "https://example.org/part-3.jsonl/33")[0]
+    last = double.events[-1]
+    assert (last.outcome, last.reason) == ("dropped", "near_duplicate") or last.outcome == "kept"
+    near = [t for s in range(4) for n in (0, 33) for t in explain(folder, f"https://example.org/part-{s}.jsonl/{n}") if t.events[-1].reason == "near_duplicate"]
+    assert near
+    survivor = explain(folder, near[0].events[-1].detail["survivor"])[0]
+    assert survivor.events[-1].outcome == "kept"
+    assert explain(folder, near[0].id[:12])[0].id == near[0].id
+    with pytest.raises(CurateError, match="no document"):
+        explain(folder, "https://example.org/nowhere")
+
+
+def command(project: Path, *options: str) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-m", "curate.cli", "run", "workflows/demo.yaml", *options]
+    return subprocess.Popen(arguments, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def test_killed_and_run_again_the_bytes_are_the_same(project: Path) -> None:
+    whole = command(project, "--workers", "2")
+    start = time.monotonic()
+    output, _ = whole.communicate(timeout=120)
+    seconds = time.monotonic() - start
+    assert whole.returncode == 0, output.decode()
+    expected = shards(project / "runs/demo")
+    draw = random.Random(0)
+    for workers, victim in ((1, "main"), (2, "worker"), (4, "main")):
+        (project / "runs/demo").rename(project / f"runs/kept-{workers}-{victim}")
+        for _ in range(2):
+            process = command(project, "--workers", str(workers))
+            time.sleep(draw.uniform(0.3, 0.9) * seconds)
+            kill(process, victim)
+            process.communicate(timeout=120)
+        last = command(project, "--workers", str(workers))
+        output, _ = last.communicate(timeout=120)
+        assert last.returncode == 0, output.decode()
+        assert shards(project / "runs/demo") == expected
+        assert not list((project / "runs/demo").rglob("*.tmp"))
+
+
+def kill(process: subprocess.Popen[bytes], victim: str) -> None:
+    """Kill the main process, or one of its workers, without warning."""
+    if victim == "main":
+        os.kill(process.pid, signal.SIGKILL)
+        return
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout.split()
+    for child in children[:1]:
+        os.kill(int(child), signal.SIGKILL)
