@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from curate.annotate.functions import label
+from curate.documents import SCHEMA
+from curate.edit import named
 from curate.errors import CurateError, SpecError
 from curate.project import find, resolve
 from curate.select import Rules, check_reason
@@ -84,14 +87,16 @@ def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
             raise SpecError(f"there is a source '{options.into}' already", where="into", hint="choose another name for what is rephrased")
     elif step.kind == "annotate":
         from curate.annotate import validate
-        from curate.annotate.stage import requests
 
-        for name, chosen in requests(options):
+        for name, chosen in named(options):
             validate(name, chosen, beside)
+            if label(name) in SCHEMA.names:
+                raise SpecError(f"'{label(name)}' is a column of every document", hint="give the function another name")
     elif step.kind == "edit":
-        from curate.edit import check as check_edits
+        from curate.edit import validate as validate_edit
 
-        check_edits(options, beside)
+        for name, chosen in named(options):
+            validate_edit(name, chosen, beside)
     elif step.kind == "filter":
         from curate.filter import block_of, load_block
 
@@ -109,14 +114,12 @@ def _one_of(where: str, value: str, known: list[str]) -> None:
 
 def _check_rules(where: str, steps: list[Step], project: Any) -> None:
     """Compile the drop rules of one source against the columns that its steps will have made."""
-    from curate.annotate import annotate, label
-    from curate.annotate.stage import requests
-    from curate.documents import SCHEMA
+    from curate.annotate import annotate
 
     schema = SCHEMA
     for k, step in enumerate(steps):
         if step.kind == "annotate":
-            for name, options in requests(step.options):
+            for name, options in named(step.options):
                 column = annotate(pa.RecordBatch.from_pylist([], SCHEMA), name, options, project.beside)
                 schema = _with(schema, pa.field(label(name), column.type))
         elif step.kind == "classify":

@@ -88,8 +88,8 @@ class Progress:
             parts.append(f"{sum(ledger.dropped.values()):,} dropped")
         if ledger.errored:
             parts.append(f"{ledger.errored:,} failed (quarantined)")
-        counted = ledger.entered + ledger.created > 0
-        self.say(f"  {manifest.source:<12} {manifest.stage:<16} {', '.join(parts) if counted else 'done'}")
+        if manifest.shards:  # stages that write no documents, such as indexes, have nothing to tell
+            self.say(f"  {manifest.source:<12} {manifest.stage:<16} {', '.join(parts)}")
 
 
 def _label(source: str, plan: Plan) -> str:

@@ -75,7 +75,13 @@ def bytes_per_token(run: Path, stages: list[Stage]) -> dict[str, tuple[float, bo
 
 def _row(run: Path, stage: Stage, rate: float, measured: bool) -> Row:
     try:
-        ledger = read_manifest(run / stage.folder).ledger
+        manifest = read_manifest(run / stage.folder)
+        ledger = manifest.ledger
+        base, folder = manifest.base, run / stage.folder
+        while base is not None:  # annotations hold no text: their documents do
+            folder = folder / base
+            below = read_manifest(folder)
+            base, ledger.kept_bytes = below.base, below.ledger.kept_bytes
     except InputError:
         return Row(stage.source, stage.folder, stage.kind, Ledger(), 0, {}, False, complete=False)
     dropped = {reason: round(size / rate) for reason, size in ledger.dropped_bytes.items()}

@@ -103,10 +103,12 @@ class Run:
 
     def __call__(self) -> RunState:
         """Bring the run up to date."""
-        from curate.check import check_workflow
-
-        check_workflow(self.project)
         workflow, run = self.project.workflow, self.project.run
+        before = _finished_state(run)
+        if before is None or before.spec != self.state.spec:  # checking compiles every rule; the same spec was checked before
+            from curate.check import check_workflow
+
+            check_workflow(self.project)
         with locked(run):
             write_json(run / "run.json", self.state)
             prepare(self.project, self.say)
@@ -120,6 +122,10 @@ class Run:
             self.state.finished = True
             self._remove_stale_stages()
             write_json(run / "run.json", self.state)
+            if before is None or [s.key for s in before.stages] != [s.key for s in self.state.stages] or not (run / "report.html").is_file():
+                from curate.report import write_report
+
+                write_report(run)
         return self.state
 
     # ── one step of each source, side by side ─────────────────────────────────────────────────────────────────
@@ -178,6 +184,15 @@ class Run:
             folder = plan.parent.relative_to(self.project.run)
             if str(folder) not in live and folder.parts[0] != "together":
                 shutil.rmtree(plan.parent)
+
+
+def _finished_state(run: Path) -> RunState | None:
+    """Return the state that an earlier, finished run left in the folder."""
+    try:
+        state = msgspec.json.decode((run / "run.json").read_bytes(), type=RunState)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+    return state if state.finished else None
 
 
 def prepare(project: Project, say: Any) -> None:

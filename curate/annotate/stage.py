@@ -14,30 +14,22 @@ import pyarrow.parquet as pq
 
 from curate.annotate import annotate, files, label
 from curate.corpus import Corpus, sha256_of
+from curate.edit import named
 from curate.engine import StagePlan, Work, checksums, make_plan
 from curate.tasks import Output, Task, code_version, hash_of, read_receipt, receipt_path
 
-Request = tuple[str, dict[str, Any]]
 LIBRARIES = ("py3langid",)
-
-
-def requests(step: list[str | dict[str, dict[str, Any]]]) -> list[Request]:
-    """Return the annotators that a step names, each with its options."""
-    found: list[Request] = []
-    for entry in step:
-        found += [(entry, {})] if isinstance(entry, str) else list(entry.items())
-    return found
 
 
 def plan(step: list[str | dict[str, dict[str, Any]]], corpus: Corpus, source: str, target: Path, beside: Path) -> StagePlan:
     """Plan the annotation of one source; `beside` is the folder of the spec, where the paths in options begin."""
-    wanted = requests(step)
+    wanted = named(step)
     code = code_version("curate.annotate", "curate.kernels", libraries=LIBRARIES)
-    named = {label(name): [sha256_of(file) for file in files(name, options, beside)] for name, options in wanted}
+    content = {label(name): [sha256_of(file) for file in files(name, options, beside)] for name, options in wanted}
     work = []
     for name, shard in corpus.shards.items():
         inputs = checksums(corpus, name)
-        columns = {label(a): hash_of(a, options, code, named[label(a)], inputs) for a, options in wanted}
+        columns = {label(a): hash_of(a, options, code, content[label(a)], inputs) for a, options in wanted}
         work.append(Work(name, [str(corpus.folder), str(beside)], inputs, {"columns": columns}, shard.rows))
     plan = make_plan("annotate", "curate.annotate.stage:annotate_shard", target, {"annotators": wanted}, code, work)
     return StagePlan(plan, source, code, corpus.folder)

@@ -104,7 +104,7 @@ class Axes:
             parts.append(Markup('<text x="{}" y="{}" text-anchor="middle">{}</text>').format(cx, HEIGHT - BOTTOM + 14, f"{value:.4g}"))
         for value in ticks(*self.y):
             _, cy = self.at(self.x[0], value)
-            parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{2}" y2="{2}"/>').format(LEFT, WIDTH - RIGHT, cy))
+            parts.append(Markup('<line class="grid" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>').format(LEFT, WIDTH - RIGHT, cy))
             parts.append(Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(LEFT - 6, cy + 4, f"{value:.4g}"))
         middle = (LEFT + WIDTH - RIGHT) / 2
         parts.append(Markup('<text class="label" x="{}" y="{}" text-anchor="middle">{}</text>').format(middle, HEIGHT - 6, self.labels[0]))

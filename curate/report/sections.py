@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from curate.report.charts import Axes
+from curate.report.charts import Axes, highlighted
 
 
 def read_json(path: Path) -> Any:
@@ -42,3 +43,59 @@ def classifier(folder: Path) -> dict[str, Any] | None:
         "calibration": table.svg(),
         "scores": None,
     }
+
+
+def decontamination(folder: Path) -> dict[str, Any] | None:
+    """Return the section of the decontaminate stage whose summary is in `folder`."""
+    summary = read_json(folder / "summary.json")
+    if summary is None:
+        return None
+    rows = []
+    for name, found in summary["benchmarks"].items():
+        unscannable = found["unscannable"]
+        rows.append(
+            {
+                "name": name,
+                "num_items": found["items"],
+                "num_unscannable": sum(unscannable.values()),
+                "why_unscannable": ", ".join(f"{count} {reason}" for reason, count in unscannable.items()),
+                "num_found": found["contaminated"],
+                "share": found["rate"],
+                "low": found["interval"][0],
+                "high": found["interval"][1],
+                "num_documents": found["documents"],
+                "variants": ", ".join(f"{count} {variant.replace('_', ' ')}" for variant, count in found["variants"].items()),
+            }
+        )
+    matches = [match | _evidence(match) for match in summary["worst"]]
+    return {"benchmarks": rows, "matches": matches, "num_documents": summary["documents"], "num_contaminated": summary["contaminated_documents"]}
+
+
+def _evidence(match: dict[str, Any]) -> dict[str, Any]:
+    """Return both texts of a match with the words that they share marked."""
+    document, item = match["doc_excerpt"], match["item_excerpt"]
+    return {"document": highlighted(document, shared(document, item)), "item": highlighted(item, shared(item, document))}
+
+
+def shared(text: str, other: str, run: int = 3) -> list[tuple[int, int]]:
+    """Return the character ranges of `text` whose runs of `run` words also stand in `other`, in any case."""
+    words = [(m[0].lower(), m.start(), m.end()) for m in re.finditer(r"\w+", text)]
+    theirs = [m[0].lower() for m in re.finditer(r"\w+", other)]
+    known = {tuple(theirs[i : i + run]) for i in range(len(theirs) - run + 1)}
+    spans: list[tuple[int, int]] = []
+    for i in range(len(words) - run + 1):
+        if tuple(word for word, _, _ in words[i : i + run]) in known:
+            start, end = words[i][1], words[i + run - 1][2]
+            if spans and start <= spans[-1][1]:
+                spans[-1] = (spans[-1][0], end)
+            else:
+                spans.append((start, end))
+    return spans
+
+
+def mix(folder: Path) -> dict[str, Any] | None:
+    """Return the section of the mix in `folder`."""
+    result = read_json(folder / "result.json")
+    if result is None:
+        return None
+    return dict(result)

@@ -1,0 +1,77 @@
+"""Annotators: pure functions from a batch of documents to a struct column. They measure; they never drop.
+
+One file each, with a function `annotate(batch, *, options) -> pa.StructArray`, whose docstring lists the fields and
+the published rules that they serve as SQL conditions. A user's own function stands beside them by
+`./steps.py:name` or `package.module:name`. Nothing heavy is imported until an annotator runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curate.annotate.functions import checked_options, files_of, find, label
+from curate.errors import CurateError
+
+NAMES = ("c4", "characters", "consent", "fineweb", "gopher", "language", "license", "pii", "repetition", "site")
+
+_SHIPPED = {name: f"curate.annotate.{name}:annotate" for name in NAMES}
+
+
+def annotators() -> dict[str, Callable[..., pa.StructArray]]:
+    """Return the shipped annotators, name → function, sorted by name."""
+    return {name: find(name, _SHIPPED, None, "annotator") for name in NAMES}
+
+
+def validate(name: str, options: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """Return the options of an annotator as it will get them: types converted, paths (relative to `folder`) absolute.
+
+    Raises SpecError for an unknown annotator or option (naming the nearest), a wrong type, a missing file.
+    """
+    return checked_options(name, find(name, _SHIPPED, folder, "annotator"), options, folder)
+
+
+def files(name: str, options: Mapping[str, Any], folder: Path | None = None) -> list[Path]:
+    """Return the files that an annotator's result depends on: those that its options name, and the user's own .py file."""
+    own = [((folder or Path()) / name.rpartition(":")[0]).resolve()] if name.rpartition(":")[0].endswith(".py") else []
+    return own + files_of(validate(name, options, folder))
+
+
+def annotate(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = None, folder: Path | None = None) -> pa.StructArray:
+    """Run one annotator over a batch. Return its struct column, one row per document, to be stored as `label(name)`.
+
+    Raises SpecError as `validate` does; CurateError when a user's function returns something else than a struct
+    array of the batch's length. What the function itself raises passes through.
+    """
+    function = find(name, _SHIPPED, folder, "annotator")
+    result = function(batch, **checked_options(name, function, options or {}, folder))
+    if not isinstance(result, pa.StructArray):
+        raise CurateError(f"must return a pyarrow.StructArray, not {type(result).__name__}", where=name)
+    if len(result) != batch.num_rows:
+        raise CurateError(f"returned {len(result)} rows for {batch.num_rows} documents", where=name, hint="an annotator measures; it never drops")
+    return result
+
+
+def fields(name: str, folder: Path | None = None) -> dict[str, str]:
+    """Return the fields of an annotator with their meaning, as its docstring lists them under `Fields:`."""
+    documentation = inspect.getdoc(find(name, _SHIPPED, folder, "annotator")) or ""
+    found: dict[str, str] = {}
+    current = ""
+    for line in documentation.partition("Fields:\n")[2].splitlines():
+        if line and not line.startswith(" "):
+            break
+        entry = re.match(r"    (\w+): (.*)", line)
+        if entry:
+            current = entry[1]
+            found[current] = entry[2]
+        elif current and line.strip():
+            found[current] += " " + line.strip()
+    return found
+
+
+__all__ = ["NAMES", "annotate", "annotators", "fields", "files", "label", "validate"]

@@ -1,0 +1,127 @@
+"""Functions named in a spec: find them, check their options against their signature, call them.
+
+A name is one of the shipped ones, `./steps.py:name` (relative to the spec's folder) or `package.module:name`.
+Options are the function's keyword arguments; their types come from its annotations. An option of type `Path` is
+relative to the spec's folder and must exist. The price of trusting signatures: a user's function needs annotations,
+or its options are passed as they are written.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from curate.errors import SpecError
+from curate.specs.load import nearest
+
+
+def label(name: str) -> str:
+    """Return the short name of a function: of `./steps.py:name` and of `package.module:name` it is `name`."""
+    return name.rpartition(":")[2]
+
+
+def find(name: str, shipped: Mapping[str, str], folder: Path | None, what: str) -> Callable[..., Any]:
+    """Return the function called `name`.
+
+    `shipped` maps short names to `module:function`; `folder` is that of the spec; `what` names the kind for errors.
+    Raises SpecError when there is no such function.
+    """
+    if name in shipped:
+        module, _, function = shipped[name].partition(":")
+        return typing.cast("Callable[..., Any]", getattr(importlib.import_module(module), function))
+    module, colon, function = name.rpartition(":")
+    if not colon:
+        raise SpecError(f"unknown {what} '{name}'", hint=nearest(name, list(shipped)))
+    if not re.fullmatch(r"[A-Za-z_]\w*", function):
+        raise SpecError(f"'{function}' in '{name}' is no function name", hint="write ./steps.py:name or package.module:name")
+    if module.endswith(".py"):
+        path = ((folder or Path()) / module).resolve()
+        if not path.is_file():
+            raise SpecError(f"no such file: {path}", where=name, hint="the path is relative to the folder of the spec")
+        loaded = _module_at(path, path.stat().st_mtime_ns)
+    else:
+        loaded = _module_named(module, name)
+    found = getattr(loaded, function, None)
+    if not callable(found):
+        known = [key for key, value in vars(loaded).items() if inspect.isfunction(value) and not key.startswith("_")]
+        raise SpecError(f"there is no function '{function}' in {module}", where=name, hint=nearest(function, known) if known else "")
+    return typing.cast("Callable[..., Any]", found)
+
+
+@functools.cache
+def _module_at(path: Path, changed: int) -> Any:
+    """Load a user's file as a module of its own; `changed` is part of the cache's key only."""
+    key = "curate_steps_" + hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()
+    spec = importlib.util.spec_from_file_location(key, path)
+    if spec is None or spec.loader is None:
+        raise SpecError("cannot be loaded as Python", where=str(path))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[key] = module  # dataclasses and pickle look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[key]
+        raise SpecError(f"cannot be loaded: {type(error).__name__}: {error}", where=str(path)) from error
+    return module
+
+
+def _module_named(module: str, name: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise SpecError(f"the module cannot be imported: {error}", where=name, hint="is its package installed?") from error
+    except ValueError as error:  # an empty or relative name
+        raise SpecError(f"'{module}' is no module name", where=name) from error
+
+
+def checked_options(name: str, function: Callable[..., Any], options: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Return the options converted to the types that the function's signature asks for, paths made absolute.
+
+    Raises SpecError for an unknown or missing option (naming the nearest), a wrong type, and a path that does not exist.
+    """
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    known = {p.name: p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for option in options:
+        if option not in known and not open_ended:
+            hint = nearest(option, list(known)) if known else f"'{label(name)}' has no options"
+            raise SpecError(f"unknown option '{option}' of '{name}'", hint=hint)
+    missing = [p.name for p in known.values() if p.default is p.empty and p.name not in options]
+    if missing:
+        raise SpecError(f"option '{missing[0]}' of '{name}' is missing")
+    hints = typing.get_type_hints(function)
+    result = {}
+    for option, value in options.items():
+        try:
+            result[option] = msgspec.convert(value, hints.get(option, Any), dec_hook=functools.partial(_path, folder or Path()))
+        except msgspec.ValidationError as error:
+            reason = re.sub(r"`([^`]*)`", r"\1", str(error))
+            raise SpecError(f"option '{option}' of '{name}': {reason}") from error
+    return result
+
+
+def _path(folder: Path, kind: type, value: Any) -> Any:
+    if kind is not Path:
+        raise NotImplementedError(f"options of type {kind} are not supported")
+    if not isinstance(value, str):
+        raise ValueError(f"Expected str, got {type(value).__name__}")
+    path = (folder / value).resolve()
+    if not path.exists():
+        raise ValueError(f"no such file: {path}")
+    return path
+
+
+def files_of(options: Mapping[str, Any]) -> list[Path]:
+    """Return the files that checked options name: what they contain belongs into a stage's key."""
+    return sorted(value for value in options.values() if isinstance(value, Path))

@@ -1,0 +1,149 @@
+"""License, consent and URL: what pages say about themselves, hostile pages included."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from curate.annotate import annotate
+from curate.annotate.license import recognized
+from curate.annotate.site import parts_of, registered_domain
+
+
+def row(name: str, meta: Any, **columns: str | None) -> dict[str, Any]:
+    value = meta if isinstance(meta, str) else json.dumps(meta)
+    batch = pa.record_batch({"text": ["x"], "meta": [value], **{k: pa.array([v], pa.string()) for k, v in columns.items()}})
+    result: dict[str, Any] = annotate(batch, name)[0].as_py()
+    return result
+
+
+def consent(http: dict[str, Any] | None = None, **html: Any) -> str:
+    return str(row("consent", {"http": http or {}, "html": html})["training"])
+
+
+@pytest.mark.parametrize(
+    ("http", "html", "training", "via"),
+    [
+        ({}, {}, "absent", None),
+        ({"x-robots-tag": "noindex, NoAI"}, {}, "denied", "x-robots-tag"),
+        ({"x-robots-tag": "somebot: noai"}, {}, "denied", "x-robots-tag"),
+        ({"x-robots-tag": ["index", "noai, noimageai"]}, {}, "denied", "x-robots-tag"),
+        ({"x-robots-tag": "noimageai"}, {"robots": "index, follow"}, "absent", None),
+        ({}, {"robots": "noai"}, "denied", "robots"),
+        ({"tdm-reservation": "1"}, {}, "denied", "tdm-reservation"),
+        ({}, {"tdm-reservation": "0"}, "allowed", "tdm-reservation"),
+        ({"tdm-reservation": "0"}, {"tdm-reservation": "1"}, "denied", "tdm-reservation"),
+        ({"content-signal": "search=yes, ai-train=no"}, {}, "denied", "content-signal"),
+        ({"content-signal": "ai-train=yes"}, {}, "allowed", "content-signal"),
+        ({"content-signal": "ai-train=yes"}, {"robots": "noai"}, "denied", "robots"),
+        ({"content-signal": "search=no, ai-input=no"}, {}, "absent", None),
+    ],
+)
+def test_the_most_restrictive_signal_wins(http: dict[str, Any], html: dict[str, Any], training: str, via: str | None) -> None:
+    found = row("consent", {"http": http, "html": html})
+    assert (found["training"], found["via"]) == (training, via)
+
+
+def test_indexing_is_another_question() -> None:
+    found = row("consent", {"html": {"robots": "noindex"}})
+    assert (found["training"], found["indexing"]) == ("absent", "denied")
+
+
+@pytest.mark.parametrize(
+    "meta", ["", "{", "[]", "null", '{"http": 3, "html": [1]}', '{"http": {"x-robots-tag": {"a": 1}}, "html": {"license": "x", "robots": 7}}']
+)
+@pytest.mark.parametrize("name", ["consent", "license"])
+def test_metadata_of_any_shape_is_survived(name: str, meta: str) -> None:
+    found = row(name, meta)
+    assert found.get("training", "absent") == "absent"
+    assert not found.get("conflict", False)
+
+
+@pytest.mark.parametrize(
+    ("claim", "name"),
+    [
+        ("https://creativecommons.org/licenses/by/4.0/", "CC-BY-4.0"),
+        ("http://creativecommons.org/licenses/by-nc-sa/3.0/de/deed.en", "CC-BY-NC-SA-3.0"),
+        ("https://creativecommons.org/publicdomain/zero/1.0/", "CC0-1.0"),
+        ("https://creativecommons.org/publicdomain/mark/1.0/", "public-domain"),
+        ("CC BY-SA 4.0", "CC-BY-SA-4.0"), ("cc-by-nc-nd-2.5", "CC-BY-NC-ND-2.5"), ("CC0", "CC0-1.0"), ("Creative Commons BY 3.0", "CC-BY-3.0"),
+        ("https://www.apache.org/licenses/LICENSE-2.0", "Apache-2.0"), ("Apache-2.0", "Apache-2.0"), ("https://opensource.org/licenses/MIT", "MIT"),
+        ("MIT", "MIT"), ("https://www.gnu.org/licenses/fdl-1.3.html", "GFDL"), ("GPL-3.0", "GPL"), ("public domain", "public-domain"),
+        ("https://example.com/terms", None), ("all rights reserved", None), ("https://mit.edu/about", None), ("", None), ("by", None),
+    ],
+)  # fmt: skip
+def test_licenses_by_url_and_name(claim: str, name: str | None) -> None:
+    assert recognized(claim) == name
+
+
+def claims(*found: tuple[str, str], license: str | None = None) -> tuple[Any, ...]:
+    meta = {"html": {"license": [{"via": via, "url": url} for via, url in found]}}
+    result = row("license", meta, claimed_license=license)
+    return tuple(result[field] for field in ("name", "via", "permissive", "conflict"))
+
+
+BY = "https://creativecommons.org/licenses/by/4.0/"
+BY_OLD = "https://creativecommons.org/licenses/by/3.0/"
+NC = "https://creativecommons.org/licenses/by-nc/4.0/"
+
+
+def test_license_by_rank_and_conflict() -> None:
+    assert claims() == (None, None, None, False)
+    assert claims(("footer", BY_OLD), ("json-ld", BY)) == ("CC-BY-4.0", "json-ld", True, False)
+    assert claims(("body", NC)) == ("CC-BY-NC-4.0", "body", False, False)
+    assert claims(("a", BY), ("body", NC)) == (None, "a", None, True)
+    assert claims(("json-ld", "https://news.example/terms"), ("body", BY)) == (None, "json-ld", None, True), "an unknown license is another license"
+    assert claims(("meta", "https://news.example/terms")) == (None, "meta", None, False)
+    assert claims(("nonsense", BY)) == (None, None, None, False)
+
+
+def test_license_of_the_source() -> None:
+    assert claims(license="MIT") == ("MIT", "source", True, False)
+    assert claims(("footer", NC), license="CC-BY-4.0") == (None, "source", None, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "domain"),
+    [
+        ("https://WWW.Example.co.uk:8080/a?b#c", "www.example.co.uk", "example.co.uk"),
+        ("http://a.b.example.com./", "a.b.example.com", "example.com"),
+        ("https://user:secret@news.com.br/x", "news.com.br", "news.com.br"),
+        ("https://de.wikipedia.org/", "de.wikipedia.org", "wikipedia.org"),
+        ("https://com.de/", "com.de", "com.de"),
+        ("https://co.uk/", "co.uk", None),
+        ("http://192.0.2.1/x", "192.0.2.1", None),
+        ("http://[2001:db8::1]/x", "2001:db8::1", None),
+        ("http://localhost/", "localhost", None),
+        ("example.org/path", "example.org", "example.org"),
+        ("http://[broken", "", None),
+        ("javascript:alert(1)", "", None),
+        ("", "", None),
+        ("http://münchen.example/ü", "münchen.example", "münchen.example"),
+    ],
+)
+def test_hosts_and_domains(url: str, host: str, domain: str | None) -> None:
+    assert parts_of(url)[0] == host
+    assert (registered_domain(host) if host else None) == domain
+
+
+def test_block_list_and_words(tmp_path: Path) -> None:
+    (tmp_path / "blocked.txt").write_text("# comment\nbad.example\nhttps://mixed.example/spam\n\nzip\n")
+    (tmp_path / "words.txt").write_text("casino\nPills\n")
+    urls = [
+        "https://bad.example/", "https://www.bad.example/a", "https://notbad.example/", "https://mixed.example/spam/page", "https://mixed.example/spammer",
+        "https://x.zip/", None, "https://a.example/CASINO-best%20pills", "https://a.example/casinos",
+    ]  # fmt: skip
+    batch = pa.record_batch({"text": ["x"] * len(urls), "url": pa.array(urls)})
+    rows = annotate(batch, "site", {"blocklist": "blocked.txt", "words": "words.txt"}, tmp_path).to_pylist()
+    assert [r["blocked"] for r in rows] == [True, True, False, True, False, True, False, False, False]
+    assert [r["words"] for r in rows] == [0, 0, 0, 0, 0, 0, 0, 2, 0]
+    (tmp_path / "blocked.txt").write_text("a.example\n")
+    import os
+
+    os.utime(tmp_path / "blocked.txt", ns=(1, 1))
+    rows = annotate(batch, "site", {"blocklist": "blocked.txt"}, tmp_path).to_pylist()
+    assert [r["blocked"] for r in rows] == [False] * 7 + [True, True], "a changed list is read again"
