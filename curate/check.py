@@ -12,10 +12,11 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from curate.annotate.functions import label
 from curate.documents import SCHEMA
 from curate.edit import named
 from curate.errors import CurateError, SpecError
+from curate.functions import checked_options, label
+from curate.functions import find as find_function
 from curate.project import find, resolve
 from curate.select import Rules, check_reason
 from curate.specs.load import load_spec, nearest
@@ -25,6 +26,9 @@ from curate.specs.workflow import Classify, Decontaminate, Dedup, Ingest, Rephra
 def check_workflow(project: Any) -> list[str]:
     """Raise SpecError for the first thing that is wrong; return the spec files that were read."""
     workflow, read = project.workflow, []
+    if workflow.prepare is not None:
+        function = find_function(workflow.prepare.call, {}, project.beside, "function")
+        checked_options(workflow.prepare.call, function, workflow.prepare.options, project.beside)
     names = set(workflow.sources)
     for source, steps in workflow.sources.items():
         for k, step in enumerate(steps):

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from curate.annotate.columns import text_of
-from curate.annotate.functions import checked_options, files_of, find, label
 from curate.corpus import Corpus, sha256_of
 from curate.engine import StagePlan, Work, checksums, make_plan
 from curate.errors import CurateError
+from curate.functions import checked_options, files_of, find, label
 from curate.tasks import Output, Task, code_version
 
 NAMES = ("drop_citations", "drop_lines", "fix_mojibake", "mask_pii")

@@ -21,8 +21,9 @@ import pyarrow as pa
 from curate.corpus import Corpus
 from curate.engine import StagePlan, make_plan, shard_work
 from curate.errors import MissingExtra, SpecError
+from curate.functions import checked_options, find
 from curate.specs.load import nearest
-from curate.tasks import Output, Task, code_version, load_function
+from curate.tasks import Output, Task, code_version
 
 CLAIMS = {"url": "url", "date": "date", "language": "claimed_language", "license": "claimed_license"}  # as datatrove names them
 Decision = tuple[pa.RecordBatch, list[str | None]]  # the rows, perhaps rewritten, and the reason to drop each, or None
@@ -34,7 +35,8 @@ def load_block(name: str, options: dict[str, Any], base: Path | None = None) -> 
         return _datatrove_block(name, options)
     if ":" not in name:
         raise SpecError(f"'{name}' is neither a datatrove block nor a function", where="filter", hint="./steps.py:name, or package.module:name")
-    function = load_function(name, base)
+    function = find(name, {}, base, "filter")
+    options = checked_options(name, function, options, base)
 
     def apply(batch: pa.RecordBatch) -> Decision:
         answers = function(batch, **options)

@@ -18,7 +18,6 @@ A task function is `function(task: Task, options: dict, out: Output) -> None`. T
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -35,6 +34,7 @@ import pyarrow.compute as pc
 
 from curate.corpus import DROPPED, ERRORS, Shard, ShardFile, sha256_of, text_sizes, write_json
 from curate.errors import CurateError, SpecError
+from curate.functions import find
 from curate.ledger import Ledger
 
 FORMAT = 1  # of what tasks write; raising it makes every stage run again
@@ -310,7 +310,7 @@ def run_task(plan: Plan, i: int, watch: Watch | None = None, suspects: Suspects 
     done = finished(folder, task)
     if done is not None:
         return done
-    function = load_function(plan.function)
+    function = find(plan.function, {}, None, "task function")
     out = Output(folder, task, watch or Unwatched(), suspects or Suspects())
     start, cpu = time.perf_counter(), time.process_time()
     try:
@@ -341,27 +341,6 @@ def finished(folder: Path, task: Task) -> Receipt | None:
         return None
     names = [*receipt.files, *([f"{receipt.shard.name}.parquet"] if receipt.shard else [])]
     return receipt if all((folder / name).is_file() for name in names) else None
-
-
-def load_function(reference: str, base: Path | None = None) -> Callable[..., Any]:
-    """Return the function named `package.module:function` or `./file.py:function` (relative to `base`)."""
-    module_name, _, name = reference.partition(":")
-    if module_name.endswith(".py"):
-        path = Path(module_name) if base is None else (base / module_name).resolve()
-        spec = importlib.util.spec_from_file_location(f"user_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}", path)
-        if spec is None or spec.loader is None or not path.is_file():
-            raise SpecError(f"no file {path}", where=reference)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    else:
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise SpecError(f"no module named {error.name}", where=reference) from error
-    try:
-        return getattr(module, name)  # type: ignore[no-any-return]
-    except AttributeError as error:
-        raise SpecError(f"{module_name} has no function '{name}'", where=reference) from error
 
 
 def hash_of(*parts: Any) -> str:

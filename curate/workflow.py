@@ -17,11 +17,13 @@ import msgspec
 from curate.corpus import Corpus, Manifest, write_json
 from curate.engine import Context, StagePlan, complete_all, make_plan, shard_work
 from curate.errors import InputError, SpecError
+from curate.functions import checked_options
+from curate.functions import find as find_function
 from curate.lock import locked
 from curate.project import Fingerprints, find, resolve, root_of
 from curate.specs.load import load_spec, resolved
 from curate.specs.workflow import Step, Workflow
-from curate.tasks import code_version, hash_of, load_function
+from curate.tasks import code_version, hash_of
 
 # Steps over all sources at once: kind → the function that runs them.
 TOGETHER = {
@@ -213,7 +215,8 @@ def prepare(project: Project, say: Any) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     (target / ".preparing").touch()
-    load_function(step.call, project.beside)(target, **step.options)
+    function = find_function(step.call, {}, project.beside, "function")
+    function(target, **checked_options(step.call, function, step.options, project.beside))
     (target / ".preparing").unlink()
     write_json(marker, {"key": key})
 

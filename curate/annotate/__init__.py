@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from curate.annotate.functions import checked_options, files_of, find, label
 from curate.errors import CurateError
+from curate.functions import checked_options, files_of, find, label
 
 NAMES = ("c4", "characters", "consent", "fineweb", "gopher", "language", "license", "pii", "repetition", "site")
 
