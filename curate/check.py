@@ -85,6 +85,10 @@ def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
         choose(load_benchmarks(path), options.against, "against")
         return [path]
     elif isinstance(options, Rephrase):
+        from curate.rephrase.styles import style_named
+
+        for style in options.styles:
+            style_named(style)
         for source in options.sources:
             _one_of("sources", source, sorted(names))
         if options.into in names:

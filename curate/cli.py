@@ -38,29 +38,34 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Return the parser with every verb, its help and an example."""
     top = argparse.ArgumentParser(
-        prog="curate", description="From raw crawls and PDFs to pre-training data, and how much of each source to use.", epilog=_example("curate run workflows/quickstart.yaml"),
+        prog="curate",
+        description="From raw crawls and PDFs to pre-training data, and how much of each source to use.",
+        epilog=_example("curate run workflows/quickstart.yaml"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     top.add_argument("--version", action="version", version=f"curate {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     verb = _verb(verbs, "init", init, "copy the shipped specs into a folder, to begin a project of your own", "curate init my-corpus")
     verb.add_argument("folder", type=Path, help="where the project goes; made if it does not exist")
 
-    verb = _verb(verbs, "check", check, "check a workflow, and every spec that it names, without running anything", "curate check workflows/quickstart.yaml")
+    text = "check a workflow, and every spec that it names, without running anything"
+    verb = _verb(verbs, "check", check, text, "curate check workflows/quickstart.yaml")
     verb.add_argument("spec", type=Path, help="a workflow spec")
     verb.add_argument("--resolved", action="store_true", help="print the spec as JSON with every default filled in")
 
     verb = _verb(verbs, "run", run, "run a workflow, or bring an earlier run of it up to date", "curate run workflows/quickstart.yaml --workers 8")
     verb.add_argument("spec", type=Path, help="a workflow spec")
-    verb.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help="worker processes (default: one per core; 0: none, in this process)")
+    workers = "worker processes (default: one per core; 0: none, in this process)"
+    verb.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help=workers)
     verb.add_argument("--quiet", action="store_true", help="print the funnel only")
 
     verb = _verb(verbs, "status", status, "show the funnel of a run, also while it works", "curate status runs/quickstart")
     verb.add_argument("run", type=Path, help="the folder of a run")
     _json(verb)
 
-    verb = _verb(verbs, "explain", explain, "show the path of one document through every stage, with scores, rules and margins", "curate explain runs/quickstart https://example.org/page.html")
+    text = "show the path of one document through every stage, with scores, rules and margins"
+    verb = _verb(verbs, "explain", explain, text, "curate explain runs/quickstart https://example.org/page.html")
     verb.add_argument("run", type=Path, help="the folder of a run")
     verb.add_argument("document", help="an id, its first digits, or a URL")
     _json(verb)
@@ -185,7 +190,7 @@ def verify(arguments: argparse.Namespace) -> int:
     wrong = [line for one in folders for line in verify_corpus(one)]
     for line in wrong:
         print(line)
-    say(f"{len(folders)} folders verified, {len(wrong)} {'thing is' if len(wrong) == 1 else 'things are'} wrong" if wrong else f"{len(folders)} folders verified")
+    say(f"{len(folders)} folders verified: {f'{len(wrong)} things are wrong' if wrong else 'all is as it was written'}")
     return 1 if wrong else 0
 
 

@@ -278,9 +278,7 @@ def plan(step: list[str | dict[str, dict[str, Any]]], corpus: Corpus, source: st
     wanted = named(step)
     code = code_version("curate.edit", "curate.annotate", "curate.kernels")
     sums = [sha256_of(file) for name, options in wanted for file in files(name, options, beside)]
-    work = [
-        Work(name, [str(corpus.folder), str(beside)], [*checksums(corpus, name), *sums], {}, shard.rows) for name, shard in corpus.shards.items()
-    ]
+    work = [Work(name, [str(corpus.folder), str(beside)], [*checksums(corpus, name), *sums], {}, shard.rows) for name, shard in corpus.shards.items()]
     return StagePlan(make_plan("edit", "curate.edit:edit_shard", target, {"edits": wanted}, code, work), source, code)
 
 

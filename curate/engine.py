@@ -103,9 +103,7 @@ class Work(msgspec.Struct, frozen=True):
 
 def shard_work(corpus: Corpus, **options: Any) -> list[Work]:
     """Return one piece of work per shard of `corpus`; the input is the corpus folder."""
-    return [
-        Work(name, [str(corpus.folder)], checksums(corpus, name), options, shard.rows) for name, shard in corpus.shards.items()
-    ]
+    return [Work(name, [str(corpus.folder)], checksums(corpus, name), options, shard.rows) for name, shard in corpus.shards.items()]
 
 
 def checksums(corpus: Corpus, shard: str) -> list[str]:

@@ -20,7 +20,11 @@ def write_report(run: Path, output: Path | None = None) -> Path:
     from curate.report.collect import collect
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("curate.report", "templates"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("curate.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
         count=charts.count, short=charts.short, percent=charts.percent, number=charts.number, signed=charts.signed, visible=charts.visible

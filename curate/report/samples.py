@@ -34,9 +34,7 @@ def samples(run: Path, stages: list[Stage], per_reason: int = 3) -> list[dict[st
         first = next((s.folder for s in stages if s.source == stage.source), stage.folder)
         texts = _texts(run / first, {(row["shard"], row["id"]) for rows in chosen.values() for row in rows})
         for reason, rows in sorted(chosen.items()):
-            documents = [
-                {"id": row["id"], "url": row["url"], "detail": row["detail"], "reasons": row["reasons"], "text": texts.get(row["id"], "")} for row in rows
-            ]
+            documents = [{name: row[name] for name in ("id", "url", "detail", "reasons")} | {"text": texts.get(row["id"], "")} for row in rows]
             found.append({"stage": Path(stage.folder).name, "source": stage.source, "reason": reason, "documents": documents})
     return found
 

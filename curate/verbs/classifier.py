@@ -16,7 +16,8 @@ def add(verbs: Any, verb: Verb) -> None:
     group = verb(verbs, "classifier", None, "train, evaluate and apply text classifiers", "curate classifier train quality --output models/quality")
     inner = group.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    one = verb(inner, "train", train, "train a classifier on its labels and write its model card", "curate classifier train quality --output models/quality")
+    example = "curate classifier train quality --output models/quality"
+    one = verb(inner, "train", train, "train a classifier on its labels and write its model card", example)
     one.add_argument("spec", help="a classifier spec: a file, or the name of one in classifiers/")
     one.add_argument("--output", type=Path, required=True, help="the folder for the model, its held-out texts and its card")
 

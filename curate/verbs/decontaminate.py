@@ -17,10 +17,12 @@ def add(verbs: Any, verb: Verb) -> None:
     example = "curate decontaminate runs/demo/web/04-dedup --against benchmarks/*.jsonl.gz --output decontaminated"
     one = verb(verbs, "decontaminate", run, "find benchmark items in corpora, and write what is clean", example)
     one.add_argument("corpus", type=Path, nargs="+", help="the folder of a corpus; several are searched together")
-    one.add_argument("--against", nargs="+", required=True, metavar="BENCHMARK", help="files of items (.jsonl, .jsonl.gz), or names from --benchmarks")
+    against = "files of items (.jsonl, .jsonl.gz), or names from --benchmarks"
+    one.add_argument("--against", nargs="+", required=True, metavar="BENCHMARK", help=against)
     one.add_argument("--benchmarks", type=Path, help="a benchmarks spec; --against then names its entries")
     one.add_argument("--output", type=Path, required=True, help="the folder for matches, the summary and the cleaned corpora")
-    one.add_argument("--action", choices=("document", "span", "record"), default="document", help="drop documents, cut the matches out, or only report")
+    actions = ("document", "span", "record")
+    one.add_argument("--action", choices=actions, default="document", help="drop documents, cut the matches out, or only report")
     one.add_argument("--fail-over", type=_share, help="exit with 1 when more than this share of a benchmark's items is found, such as 0.1%%")
     one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="worker processes (default: one per core)")
     one.add_argument("--json", action="store_true", help="print the summary as JSON")

@@ -1,0 +1,1 @@
+"""Score documents by a trained text classifier: train, calibrate, evaluate, score."""

@@ -1,0 +1,128 @@
+"""The classify step: train the classifier if these labels have not been trained on yet, then score every source.
+
+Training is one task with a folder of its own (`together/NN-classify`), since it sees all labels at once; scoring is one task per shard,
+and writes an annotation column with the classifier's name. A changed label file trains and scores again; a changed
+drop rule does neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pyarrow as pa
+
+from curate.classify.labels import label_files
+from curate.corpus import Corpus, Manifest
+from curate.engine import StagePlan, Work, checksums, complete, complete_all, make_plan, shard_work
+from curate.errors import SpecError
+from curate.specs.classifier import Classifier, Examples
+from curate.specs.load import load_spec, nearest, resolved
+from curate.specs.workflow import Classify
+from curate.tasks import Output, Plan, Task, code_version
+
+if TYPE_CHECKING:
+    from curate.workflow import Arguments
+
+_CODE = ("curate.classify", "curate.kernels", "curate.specs.classifier")
+
+
+def classify(options: Classify, arguments: Arguments) -> dict[str, Manifest]:
+    """Train and score; return the manifest of the annotations of each source."""
+    from curate.project import find
+
+    project = arguments.project
+    spec = load_spec(find("classifiers", options.classifier, project.root, project.beside), Classifier)
+    libraries = ["scikit-learn", "numpy"] if spec.engine == "logistic" else ["numpy"]
+    code = code_version(*_CODE, libraries=libraries)
+    trained = complete(_training(spec, arguments, code), arguments.context, source="together", code=code)
+    model = [trained.files["classifier.json"], trained.files["model.bin"]]
+    arguments.say(_line(spec, trained))
+    stages = []
+    for source, corpus in arguments.sources.items():
+        work = [
+            msgspec.structs.replace(one, inputs=[*one.inputs, str(arguments.scratch)], checksums=[*one.checksums, *model])
+            for one in shard_work(corpus)
+        ]
+        chosen = {"name": spec.name}
+        plan = make_plan("classify", "curate.classify.stage:score_shard", arguments.targets[source], chosen, code, work)
+        stages.append(StagePlan(plan, source, code, corpus.folder))
+    return dict(zip(arguments.sources, complete_all(stages, arguments.context), strict=True))
+
+
+def _training(spec: Classifier, arguments: Arguments, code: dict[str, str]) -> Plan:
+    """Return the plan of the one training task; its key covers the content of the label files and of the sources it draws on."""
+    project, sums, used = arguments.project, [], []
+    for examples in [*spec.positive, *spec.negative]:
+        if examples.source is None:
+            sums += [project.fingerprints.of(path) for path in label_files(examples, project.root)]
+        elif examples.source in arguments.sources:
+            corpus = arguments.sources[examples.source]
+            used.append(examples.source)
+            sums += [checksum for shard in corpus.shards for checksum in checksums(corpus, shard)]
+        else:
+            raise SpecError(f"no source '{examples.source}'", where=f"classifier {spec.name}", hint=nearest(examples.source, list(arguments.sources)))
+    project.fingerprints.save()
+    # Paths go into the inputs, which no key covers: a moved project trains nothing again.
+    inputs = [str(project.root), *(str(arguments.sources[source].folder) for source in used)]
+    work = [Work("training", inputs, sums, {"sources": used})]
+    return make_plan("train_classifier", "curate.classify.stage:train_task", arguments.scratch, {"spec": resolved(spec)}, code, work)
+
+
+def _line(spec: Classifier, trained: Manifest) -> str:
+    notes = trained.notes["training"]
+    low, high = notes["auc_interval"]
+    return (
+        f"classifier {spec.name}: AUC {notes['auc']:.3f} ({low:.3f} to {high:.3f}) on {notes['num_held_out']:,} held-out texts, "
+        f"trained on {notes['num_train']:,}"
+    )
+
+
+def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: train one classifier. Writes its files and no documents. `inputs`: the project's root, then corpora."""
+    from curate.classify.model import train
+
+    spec = msgspec.convert(options["spec"], Classifier)
+    folders = dict(zip(task.options["sources"], task.inputs[1:], strict=True))
+
+    def documents(examples: Examples) -> Iterator[str]:
+        return texts_of(Corpus.open(folders[examples.source]), examples, spec.name)
+
+    record, files = train(spec, Path(task.inputs[0]), documents)
+    for name, content in files.items():
+        out.path(name).write_bytes(content)
+    measured = record["evaluation"]
+    out.note("auc", measured["auc"])
+    out.note("auc_interval", measured["auc_interval"])
+    out.note("num_held_out", measured["num_texts"])
+    out.note("num_train", record["data"]["num_train"])
+
+
+def texts_of(corpus: Corpus, examples: Examples, name: str) -> Iterator[str]:
+    """Yield the texts of the documents of `corpus` that `examples.where` holds for; all of them without one."""
+    from curate.select import Rules
+
+    if examples.where is None:
+        for shard in corpus.shards:
+            for batch in corpus.batches(shard, ["text"]):
+                yield from batch.column("text").to_pylist()
+        return
+    rules = Rules({"chosen": examples.where}, corpus.schema(), f"classifier {name}, source {examples.source}, where")
+    for shard in corpus.shards:
+        for batch in corpus.batches(shard):
+            hits = rules.decide(batch)
+            yield from batch.column("text").filter(pa.array([bool(hit) for hit in hits])).to_pylist()
+
+
+def score_shard(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: score one shard. `inputs`: the corpus and the folder of the classifier; `options`: {"name": column}."""
+    from curate.classify.model import SCORE, load, score
+
+    model = load(Path(task.inputs[1]))
+    corpus = Corpus.open(task.inputs[0])
+    schema = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field(options["name"], SCORE)])
+    out.empty(schema)
+    for batch, scores in out.map(corpus.batches(task.name, ["text"]), lambda rows: score(rows, model)):
+        out.write(pa.RecordBatch.from_arrays([batch.column("id"), scores], schema=schema))

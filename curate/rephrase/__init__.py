@@ -1,0 +1,1 @@
+"""Have a language model rewrite documents, and keep only what passes the gates."""
