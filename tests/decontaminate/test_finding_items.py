@@ -1,0 +1,299 @@
+"""Scanning: disguised items are found and named, clean text is not, and nothing depends on how documents come."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.decontaminate import blocks
+from curate.decontaminate.index import Index, build_index, load_index, save_index
+from curate.decontaminate.items import Item, Items
+from curate.decontaminate.match import scan
+from curate.decontaminate.weigh import calibrated, count_background, empty_background, score_background, weighted
+
+WORDS = re.findall(
+    r"\w+",
+    "harbor lantern copper violin meadow glacier saddle orchard thunder basket ribbon cannon marble falcon pepper canyon engine velvet "
+    "timber garden bishop candle hammer island jacket kettle ladder magnet needle oyster parrot quarry rocket sailor tunnel umbrella valley",
+)
+COMMON = re.findall(
+    r"\w+",
+    "the of and to in a is that for it was on with as be by at from this which or an are not have but had they you were their one all we",
+)
+
+
+def prose(rng: random.Random, n: int) -> str:
+    """Text of common words and some rare ones, in sentences."""
+    words = [rng.choice(COMMON) if rng.random() < 0.6 else rng.choice(WORDS) for _ in range(n)]
+    sentences = [" ".join(words[i : i + 12]).capitalize() + "." for i in range(0, n, 12)]
+    return " ".join(sentences)
+
+
+QUESTIONS = [
+    "Marta sells 14 copper lanterns at the harbor every morning. She keeps 3 of them for the bishop of the island. "
+    "Every lantern costs 7 dollars. How much does Marta earn in 5 days?",
+    "A glacier above the quarry loses 12 meters each summer and gains 5 meters each winter. It was 430 meters long when the tunnel "
+    "was dug. After how many years does the glacier no longer reach the tunnel?",
+    "Which instrument did the sailors of the northern valley use to find their island when the lighthouse had no oil?",
+]
+SOLUTION = (
+    "Marta has 14 - 3 = <<14-3=11>>11 lanterns left to sell at the harbor. She earns 11 * 7 = $77 each morning. In 5 days she earns 5 * 77 = $385."
+)
+CODE = '''def running_extremes(numbers, window):
+    """Compute."""
+    result = []
+    queue = []
+    for index, value in enumerate(numbers):
+        while queue and numbers[queue[-1]] <= value:
+            queue.pop()
+        queue.append(index)
+        if queue[0] == index - window:
+            queue.pop(0)
+        if index >= window - 1:
+            result.append(numbers[queue[0]])
+    return result
+'''
+ITEMS = Items(
+    items=[
+        Item("sums", "m0", "f:1", {"question": QUESTIONS[0], "solution": SOLUTION, "answer": "385"}),
+        Item("sums", "m1", "f:2", {"question": QUESTIONS[1], "answer": "62"}),
+        Item(
+            "quiz",
+            "q0",
+            "g:1",
+            {"question": QUESTIONS[2], "choices": "a magnetic needle\na tame falcon\nthe stars\na glass lens"},
+            ["a magnetic needle", "a tame falcon", "the stars", "a glass lens"],
+        ),
+        Item("quiz", "q1", "g:2", {"question": "What is it?"}),
+        Item("code", "c0", "h:1", {"code": CODE}),
+    ],
+    sizes={"sums": 2, "quiz": 2, "code": 1, "empty": 0},
+    canaries=[("quiz", "canary-5d41402abc4b2a76")],
+)
+
+
+@pytest.fixture(scope="module")
+def index() -> Index:
+    return build_index(ITEMS)
+
+
+def batch_of(texts: list[str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {"id": [f"d{i}" for i in range(len(texts))], "text": texts, "url": [f"https://x.org/{i}" for i in range(len(texts))]}
+    )
+
+
+def found(index: Index, text: str) -> list[dict[str, Any]]:
+    rng = random.Random(1)
+    return scan(batch_of([f"{prose(rng, 150)}\n\n{text}\n\n{prose(rng, 150)}"]), index).to_pylist()
+
+
+def typos(text: str) -> str:
+    words = text.split()
+    for i in range(4, len(words), 10):
+        words[i] = words[i][:1] + "q" + words[i][1:]
+    return " ".join(words)
+
+
+SENTENCES = QUESTIONS[0].split(". ")
+DISGUISES = {
+    "question_only": QUESTIONS[0],
+    "verbatim": QUESTIONS[0] + "\n" + SOLUTION,
+    "numbers_changed": QUESTIONS[0].replace("14", "23").replace("3 of", "9 of").replace("7 dollars", "8 dollars").replace("5 days", "6 days"),
+    "names_changed": QUESTIONS[0].replace("Marta", "Giovanni"),
+    "noisy": typos(QUESTIONS[0]),
+    "truncated": " ".join(QUESTIONS[0].split()[:30]),
+    "reordered": ". ".join([SENTENCES[2], SENTENCES[0], SENTENCES[1], SENTENCES[3]]),
+    "split": QUESTIONS[0][:90]
+    + "\nBuy two boats and get a third one for free, only this week and only on our own web site, sign up now!\n"
+    + QUESTIONS[0][90:],
+    "solution_only": SOLUTION,
+}
+
+
+@pytest.mark.parametrize("variant", DISGUISES)
+def test_disguises_are_found_and_named(index: Index, variant: str) -> None:
+    (match,) = found(index, DISGUISES[variant])
+    assert (match["item_id"], match["variant"], match["counted"]) == ("m0", variant, True)
+    assert match["score"] >= match["threshold"]
+
+
+@pytest.mark.parametrize(
+    "disguised",
+    [
+        "\u200b".join(QUESTIONS[0]),
+        QUESTIONS[0].translate(str.maketrans("aeopc", "аеорс")),
+        " ".join(f"<b>{w}</b>" if i % 3 == 0 else w for i, w in enumerate(QUESTIONS[0].split())),
+        " ".join(f"**{w}**" if i % 3 == 0 else w for i, w in enumerate(QUESTIONS[0].split())),
+        QUESTIONS[0].upper(),
+    ],
+)
+def test_characters_and_markup_hide_nothing(index: Index, disguised: str) -> None:
+    (match,) = found(index, disguised)
+    assert match["item_id"] == "m0"
+    assert match["score"] == 1.0
+    assert match["numbers_equal"] == 1.0
+
+
+def test_places_are_characters_of_both_texts(index: Index) -> None:
+    text = "Überall „ägyptische“ Wörter, 中文.\n\n" + QUESTIONS[1] + "\n\nEnde — fin."
+    (match,) = scan(batch_of([text]), index).to_pylist()
+    assert text[match["doc_start"] : match["doc_end"]] == QUESTIONS[1].rstrip("?")
+    assert (match["item_start"], match["item_end"]) == (0, len(QUESTIONS[1]) - 1)
+    assert QUESTIONS[1] in match["doc_excerpt"]
+    assert match["url"] == "https://x.org/0"
+
+
+def test_the_answer_is_reported_only_where_it_stands(index: Index) -> None:
+    assert found(index, QUESTIONS[1] + " The answer is 62.")[0]["channels"] == ["question", "answer"]
+    assert found(index, QUESTIONS[1] + " The answer is 63.")[0]["channels"] == ["question"]
+
+
+@pytest.mark.parametrize("style", ["{}. {}", "({}) {}", "{}) {}", "- {1}", "**{}.** {}"])
+def test_option_formats_and_orders(index: Index, style: str) -> None:
+    options = ["the stars", "a glass lens", "a magnetic needle", "a tame falcon"]
+    text = QUESTIONS[2] + "\n" + "\n".join(style.format("ABCD"[i], o) for i, o in enumerate(options))
+    assert {m["item_id"] for m in found(index, text)} == {"q0"}
+
+
+def test_renamed_identifiers_are_the_same_code(index: Index) -> None:
+    renamed = (
+        CODE.replace("numbers", "xs")
+        .replace("window", "k")
+        .replace("queue", "dq")
+        .replace("index", "j")
+        .replace("value", "v")
+        .replace("result", "acc")
+    )
+    (match,) = found(index, renamed.replace('"""Compute."""', "# other words here"))
+    assert (match["item_id"], match["variant"], match["score"]) == ("c0", "identifiers_renamed", 1.0)
+    fresh = itertools.count()
+    own = re.compile(r"\b(xs|k|dq|j|v|acc)\b")
+    assert all(m["score"] < 0.95 for m in found(index, own.sub(lambda m: f"n{next(fresh)}", renamed)))  # other names at every use: other code
+
+
+def test_another_instance_of_a_template_is_reported_and_not_counted(index: Index) -> None:
+    other = QUESTIONS[0].replace("Marta", "Ola").replace("copper", "paper").replace("bishop", "doctor")
+    for old, new in (("14", "31"), ("3 of", "8 of"), ("7 dol", "2 dol"), ("5 days", "9 days")):
+        other = other.replace(old, new)
+    matches = found(index, other)
+    assert [m["variant"] for m in matches] == ["template_sibling"]
+    assert not matches[0]["counted"]
+
+
+def test_items_too_short_to_be_found_are_never_matched(index: Index) -> None:
+    assert found(index, "What is it?") == []
+
+
+def test_canaries_are_found_as_they_are_written(index: Index) -> None:
+    (match,) = found(index, "see canary-5d41402abc4b2a76 there")
+    assert (match["benchmark"], match["item_id"], match["variant"]) == ("quiz", "canary", "canary")
+    assert found(index, "see canary-5d41402abc4b2a77 there") == []
+
+
+def test_clean_prose_has_no_match(index: Index) -> None:
+    rng = random.Random(5)
+    assert scan(batch_of([prose(rng, 400) for _ in range(100)]), index).num_rows == 0
+
+
+def test_every_place_is_found_in_a_long_document_on_one_line(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_TOKENS", 6000)
+    rng = random.Random(2)
+    parts = [prose(rng, 2700) for _ in range(8)]
+    text = f" {QUESTIONS[1]} ".join(parts)
+    matches = scan(batch_of([text, QUESTIONS[0], text]), index).to_pylist()
+    assert [m["doc_id"] for m in matches] == ["d0"] * 7 + ["d1"] + ["d2"] * 7
+    assert [m["score"] for m in matches] == [1.0] * 15
+    assert [text[m["doc_start"] : m["doc_end"]] for m in matches[:7]] == [QUESTIONS[1].rstrip("?")] * 7
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 7), min_size=1, max_size=5))
+def test_matches_do_not_depend_on_batches(index: Index, seed: int, sizes: list[int]) -> None:
+    rng = random.Random(seed)
+    disguised = list(DISGUISES.values())
+    texts = [prose(rng, rng.randint(0, 60)) + "\n" + (rng.choice(disguised) if rng.random() < 0.5 else "") for _ in range(sum(sizes))]
+    whole = scan(batch_of(texts), index)
+    parts, at = [], 0
+    for size in sizes:
+        parts.append(scan(batch_of(texts).slice(at, size), index))
+        at += size
+    assert pa.concat_tables(parts).equals(whole)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "",
+        "lantern " * 300_000,
+        "x" * 2_000_000,
+        "".join(map(chr, range(1, 32))) * 5000,
+        "\u0000" * 1000,
+        (QUESTIONS[0] + " ") * 400,
+        "the " * 5 + QUESTIONS[0][:40],
+    ],
+)
+def test_hostile_documents_do_no_harm(index: Index, hostile: str) -> None:
+    matches = scan(batch_of([hostile, QUESTIONS[1]]), index).to_pylist()
+    assert [m["item_id"] for m in matches if m["doc_id"] == "d1"] == ["m1"]
+
+
+def test_an_index_is_the_same_after_saving(index: Index, tmp_path: Path) -> None:
+    save_index(index, tmp_path / "a")
+    opened = load_index(tmp_path / "a")
+    save_index(opened, tmp_path / "b")
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert opened.key == index.key
+    texts = [prose(random.Random(3), 50) + text for text in DISGUISES.values()]
+    assert scan(batch_of(texts), opened).equals(scan(batch_of(texts), index))
+
+
+def test_background_counts_add_up_and_lower_the_weight_of_what_is_common(index: Index) -> None:
+    rng = random.Random(4)
+    boilerplate = "Every lantern costs 7 dollars."
+    texts = [prose(rng, 80) + " " + boilerplate for _ in range(60)]
+    whole = count_background([batch_of(texts)], index)
+    parts = count_background([batch_of(texts[:25])], index) + count_background([batch_of(texts[25:40]), batch_of(texts[40:])], index)
+    assert whole.documents == parts.documents == 60
+    assert (whole.word_grams == parts.word_grams).all()
+    assert (whole.word_words == parts.word_words).all()
+    heavy, light = weighted(index, empty_background(index)), weighted(index, whole)
+    assert light.words.information[0] < heavy.words.information[0]
+    assert found(light, QUESTIONS[0])[0]["score"] == 1.0
+
+
+def test_a_contaminated_background_does_not_hide_the_item(index: Index) -> None:
+    rng = random.Random(6)
+    texts = [prose(rng, 80) + (QUESTIONS[0] if i % 4 == 0 else "") for i in range(80)]
+    counts = count_background([batch_of(texts)], index)
+    assert (counts.documents, counts.suspects) == (60, 20)
+    weighted_index = weighted(index, counts)
+    ready = calibrated(weighted_index, score_background([batch_of(texts)], weighted_index), 1e-4)
+    assert ready.calibration["suspects"] == 20
+    assert len({m["doc_id"] for m in scan(batch_of(texts), ready).to_pylist()}) == 20
+
+
+def test_calibration_follows_the_tail(index: Index) -> None:
+    from curate.decontaminate.weigh import BIN, LOWEST, NUM_BINS, Scores
+
+    def scores(fall: float) -> Scores:
+        total = Scores(10_000, 0, empty_background(index).word_grams[:0])
+        total.histogram = total.histogram.copy()
+        total.histogram.resize(NUM_BINS)
+        for i in range(40):
+            total.histogram[int((-1 - LOWEST) / BIN) + i] = int(1000 * 2.718 ** (-fall * BIN * i))
+        return total
+
+    steep, flat = calibrated(index, scores(3.0), 1e-4), calibrated(index, scores(0.8), 1e-4)
+    assert steep.evidence == index.options.evidence
+    assert steep.calibration["bound"] == "least"
+    assert 4 < flat.evidence < index.options.max_evidence
+    assert flat.calibration["expected_rate"] == pytest.approx(1e-4, rel=0.1)
