@@ -37,7 +37,8 @@ from curate.decontaminate.tally import item_table, wilson
 from curate.decontaminate.weigh import calibrated, count_background, score_background, weighted
 from curate.specs.benchmarks import Benchmark, choose, inferred
 
-NAMES = "Alice Boris Carmen Dmitri Elif Farid Greta Hiro Ines Jamal Katya Luis Mina Nils Olga Pedro Quinn Rosa Sven Tariq".split()
+NAMES = ["Alice", "Boris", "Carmen", "Dmitri", "Elif", "Farid", "Greta", "Hiro", "Ines", "Jamal", "Katya", "Luis", "Mina", "Nils", "Olga"]
+NAMES += ["Pedro", "Quinn", "Rosa", "Sven", "Tariq"]
 HOMOGLYPHS = str.maketrans("aeopcxyi", "аеорсхуі")
 AD = "Sign up for our newsletter today and get twenty percent off your first order of garden furniture, delivered free to your door this week only."
 Disguise = Callable[[Item, random.Random], str | None]
@@ -258,8 +259,7 @@ class NgramMatcher:
 
 
 def read_texts(path: str, limit: int) -> list[str]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8")
-    with opened as file:
+    with gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8") as file:
         return [json.loads(line)["text"] for _, line in zip(range(limit), file, strict=False)]
 
 

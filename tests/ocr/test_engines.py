@@ -85,13 +85,12 @@ def test_what_is_uncertain_is_left_out_and_words_of_a_line_are_joined(monkeypatc
 
 
 @pytest.mark.skipif(not HAS_TESSERACT, reason="tesseract is not installed")
-@pytest.mark.parametrize("turn", [0, 90])
-def test_tesseract_reads_a_page_whichever_way_it_lies(turn):
+def test_tesseract_reads_a_page_that_lies_on_its_side():
     lines = [f"The committee met again in the spring of {year}" for year in range(1901, 1911)]
-    pdf = open_pdf(scan_pdf(*lines, turn=turn, width=420, height=360))
+    pdf = open_pdf(scan_pdf(*lines, turn=90, width=420, height=360))
     image, dpi = pdf.render(0, 200, 10_000_000)
     found = engines.recognize(image, dpi, Ocr(engine="tesseract"))
-    assert found.rotation == (270 if turn == 90 else 0)
+    assert found.rotation == 270
     assert found.confidence > 0.8
     text = " ".join(f.text for f in found.fragments)
     assert sum(f"met again in the spring of {year}" in text for year in range(1901, 1911)) >= 9

@@ -66,6 +66,7 @@ def test_invisible_text_counts_as_text_but_is_known():
         ("GATTACA" * 60, "GATTACA" * 59, ["implausible_letters"], "text"),
         ("Title", "", ["few_characters"], "text"),
         ("Title", "Title and a picture of text", ["few_characters"], "ocr"),
+        ("Move 1, Move 2", "Move 1, Move 2 l|l", ["few_characters"], "text"),  # a drawing beside sound text
         ("\ufffd\ufffd\ufffd a", "one two", ["unmapped_characters"], "ocr"),
         ("a~#b }{c", "clean words here", ["broken_words"], "ocr"),
         ("clean words here", "a~#b }{c", ["broken_words"], "text"),

@@ -1,0 +1,177 @@
+"""A batch of documents → blocks of tokens with scored candidates: what scanning, counting and calibrating share.
+
+Texts are walked in place in Arrow's buffer. A block holds at most BLOCK_TOKENS tokens, so memory does not depend on the
+batch or on a document's length; a document that is longer is cut into pieces that overlap by more than the longest window.
+Where it is cut depends on the document alone, so results do not depend on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from curate.decontaminate.index import MAX_UNIT_TOKENS, Index, View
+from curate.decontaminate.lookup import SLACK_TOKENS, events, find, gram_hashes, score, windows
+from curate.decontaminate.normalize import tokenize_pieces
+from curate.decontaminate.shapes import gram_keys, shapes_of_pieces
+
+BLOCK_TOKENS = 1 << 17
+OVERLAP_TOKENS = 8 * MAX_UNIT_TOKENS + 4 * SLACK_TOKENS
+CANDIDATE_SHARE = 0.15  # of a unit's lead must be in a window before it is scored
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Tokens of some documents in one view, and the candidates among them. K candidates.
+
+    `starts`, `ends` (bytes in `data`) and `runs`, `values`: one element per token. `piece_of` numbers the token's piece,
+    `rows` and `offsets` say which row of the batch a piece is of, and at which byte of `data` that row begins.
+    `places`, `numbers`: the known n-grams. `candidates` int64 [K, 3]: unit, first and last matched token. `found` float32 [K].
+    """
+
+    data: Array
+    starts: Array
+    ends: Array
+    keys: Array
+    runs: Array
+    values: Array
+    capital: Array | None
+    bounds: Array
+    piece_of: Array
+    rows: Array
+    offsets: Array
+    places: Array
+    numbers: Array
+    candidates: Array
+    found: Array
+
+
+def text_buffer(batch: pa.RecordBatch) -> tuple[Array, Array]:
+    """Return (UTF-8 bytes, offsets int64 [rows + 1]) of the batch's texts, without a copy. A null text is empty."""
+    column = batch.column("text")
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        column = column.cast(pa.large_string())
+    _, offsets, data = column.buffers()
+    kind = np.int64 if pa.types.is_large_string(column.type) else np.int32
+    places = np.frombuffer(offsets, kind)[column.offset : column.offset + len(column) + 1] if len(column) else np.zeros(1, kind)
+    values = np.frombuffer(data, np.uint8) if data is not None and data.size else np.frombuffer(b"\0", np.uint8)
+    return values, places.astype(np.int64)
+
+
+def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
+    """Yield the blocks of `batch` in order."""
+    data, offsets = text_buffer(batch)
+    if view.num_units == 0 or batch.num_rows == 0:
+        return
+    begins, ends = offsets[:-1].copy(), offsets[1:]
+    row = 0
+    while row < batch.num_rows:
+        size = (ends[row:] - begins[row:] + 1).cumsum()
+        upto = row + max(1, int(np.searchsorted(size, BLOCK_TOKENS * 4)))  # four bytes per token: rarely too many
+        begun = int(begins[row])
+        first, last = begins[row:upto], ends[row:upto]
+        tokens, keys, runs, grams, values, capital, bounds, done, place = _tokens(data, first, last, view, index)
+        if place and done > 0:  # the last text did not fit: it begins the next block
+            tokens, keys, runs, grams, values, capital = _head(int(bounds[done]), tokens, keys, runs, grams, values, capital)
+            pieces = done
+        elif place:
+            pieces = 1
+        else:
+            pieces = done
+        bounds = bounds[: pieces + 1]
+        rows = np.arange(row, row + pieces)
+        yield _block(data, tokens, keys, runs, grams, values, capital, bounds, rows, offsets[rows], view)
+        if place and done == 0:
+            begins[row] = max(int(tokens[0][max(0, len(keys) - OVERLAP_TOKENS)]), begun + 1)
+        else:
+            row += pieces
+
+
+def _tokens(data: Array, begins: Array, ends: Array, view: View, index: Index) -> tuple[Any, ...]:
+    if view is index.words:
+        words, bounds, done, place = tokenize_pieces(data, begins, ends, BLOCK_TOKENS)
+        kept = bounds[: done + 2] if place else bounds[: done + 1]
+        runs, grams = gram_hashes(words.hashes, kept, view.run), gram_hashes(words.hashes, kept, view.gram)
+        return (words.starts, words.ends), words.hashes, runs, grams, words.values, words.capital, bounds, done, place
+    code, bounds, done, place = shapes_of_pieces(data, begins, ends, BLOCK_TOKENS)
+    kept = bounds[: done + 2] if place else bounds[: done + 1]
+    grams = gram_keys(code, kept, view.gram)
+    return (code.starts, code.ends), code.shapes, grams, grams, code.names, None, bounds, done, place
+
+
+def _head(n: int, tokens: Any, keys: Array, runs: Array, grams: Array, values: Array, capital: Array | None) -> tuple[Any, ...]:
+    return (tokens[0][:n], tokens[1][:n]), keys[:n], runs[:n], grams[:n], values[:n], None if capital is None else capital[:n]
+
+
+def _block(
+    data: Array,
+    tokens: Any,
+    keys: Array,
+    runs: Array,
+    grams: Array,
+    values: Array,
+    capital: Array | None,
+    bounds: Array,
+    rows: Array,
+    offsets: Array,
+    view: View,
+) -> Block:
+    places, numbers = np.empty(len(grams), np.int64), np.empty(len(grams), np.int32)
+    n = find(grams, view.slot_key, view.slot_gram, view.bitmap, places, numbers)
+    places, numbers = places[:n].copy(), numbers[:n].copy()
+    piece_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    candidates, found = _candidates(places, numbers, piece_of, runs, values, bounds, view)
+    return Block(
+        data=data,
+        starts=tokens[0],
+        ends=tokens[1],
+        keys=keys,
+        runs=runs,
+        values=values,
+        capital=capital,
+        bounds=bounds,
+        piece_of=piece_of,
+        rows=rows,
+        offsets=offsets,
+        places=places,
+        numbers=numbers,
+        candidates=candidates,
+        found=found,
+    )
+
+
+def _candidates(places: Array, numbers: Array, piece_of: Array, runs: Array, values: Array, bounds: Array, view: View) -> tuple[Array, Array]:
+    if len(places) == 0:
+        return np.zeros((0, 3), np.int64), np.zeros(0, np.float32)
+    sizes = np.diff(view.post_start)[numbers]
+    found_events = np.empty(int(sizes.sum()), np.uint64)
+    n = events(places, numbers, view.post_start, view.post_unit, found_events)
+    ordered = np.sort(found_events[:n])
+    candidates = np.empty((n, 3), np.int64)
+    counts = np.zeros(len(view.gram_weight), np.int32)
+    k = windows(ordered, places, numbers, piece_of, view.unit_start, view.lead, view.gram_weight, CANDIDATE_SHARE, counts, candidates)
+    candidates, found = candidates[:k].copy(), np.zeros(k, np.float32)
+    if k:
+        score(
+            candidates,
+            runs,
+            values,
+            bounds,
+            piece_of,
+            view.unit_start,
+            view.token_run,
+            view.token_value,
+            view.token_gram,
+            view.token_weight,
+            view.gram_weight,
+            view.run,
+            view.gram,
+            found,
+        )
+    return candidates, found

@@ -1,0 +1,404 @@
+"""Items → the index that documents are matched against: scored units, hash tables of their n-grams, and the weights.
+
+A unit is what is scored: one channel of one item (long channels are cut into pieces). There are two views of text, words and
+code; each has its units' tokens, an open-addressing table from n-gram to number with a bitmap before it that turns most
+n-grams of a document away at once, and postings from n-gram to units.
+
+Weights make the score fair. A token counts by how rare its word is, and by the rarest n-gram that it stands in, measured on a
+background sample of the corpus and over the items themselves: text that many items share (instructions, templates) counts
+little. `information` of a unit is the sum of its tokens' weights: about the number of telling words that it has.
+
+Memory: about 40 bytes per token and 60 per distinct n-gram. An index is saved as one .npz, whose arrays are mapped and
+not read, and one .json beside it; both are named by the content. What is traded away: n-grams that stand in more than
+MAX_POSTINGS units do not lead to them, so a unit made of nothing else cannot be found, and is listed so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import zipfile
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.decontaminate.items import CHANNELS, Item, Items
+from curate.decontaminate.lookup import fill_table, gram_hashes
+from curate.decontaminate.normalize import tokenize_pieces
+from curate.decontaminate.shapes import gram_keys, shapes_of_pieces
+from curate.errors import InputError
+
+FORMAT = 1
+MAX_POSTINGS = 96
+MAX_UNIT_TOKENS = 192  # longer channels are cut into pieces of about this size
+WORD_GRAM, WORD_RUN = 4, 3
+CODE_GRAM = 8
+CHANNEL_NAMES = (*CHANNELS, "question+choices")
+FORMULAIC = ("solution", "choices", "code")
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What makes an index, beside its items. All of it is part of the index's key."""
+
+    min_information: float = 2.6  # a unit with less in it cannot be told from chance
+    base_threshold: float = 0.25  # share of a unit's information that must be found, however long it is
+    formulaic_threshold: float = 0.45  # the same for solutions, choices and code, which are made of common phrases
+    evidence: float = 2.0  # and so much information beyond that share; calibration replaces it
+    max_evidence: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One view of the items: `words` or `code`. U units, T tokens, G n-grams, P postings, S slots, B bitmap words."""
+
+    gram: int  # tokens in an n-gram
+    run: int  # tokens in the shortest run that counts
+    unit_item: Array  # int32 [U]
+    unit_channel: Array  # uint8 [U], into CHANNEL_NAMES
+    unit_text: Array  # int32 [U], which text
+    unit_start: Array  # int64 [U + 1], into tokens
+    token_key: Array  # uint64 [T], what the token is
+    token_run: Array  # uint64 [T], hash of the `run` tokens at it; 0 where the unit has no more so many
+    token_value: Array  # uint64 [T], of numbers
+    token_gram: Array  # int32 [T], the n-gram at it, or -1
+    token_word: Array  # int32 [T], into the vocabulary
+    token_from: Array  # int32 [T], bytes in the text
+    token_to: Array  # int32 [T]
+    gram_units: Array  # int32 [G], units that have it
+    gram_share: Array  # float32 [G], share of a benchmark's other items that have it
+    word_items: Array  # int32 [V]
+    post_start: Array  # int64 [G + 1]
+    post_unit: Array  # int32 [P]
+    slot_key: Array  # uint64 [S]
+    slot_gram: Array  # int32 [S]
+    bitmap: Array  # uint64 [B]
+    word_slot_key: Array  # uint64 [W]: the vocabulary's table, for document frequencies
+    word_slot: Array  # int32 [W]
+    # the weights; see weigh.py
+    token_weight: Array  # float32 [T], by the word's rarity
+    gram_weight: Array  # float32 [G], by the n-gram's rarity, in (0, 1]
+    information: Array  # float32 [U]
+    lead: Array  # float32 [U], sum of the weights of the distinct n-grams that lead to the unit
+
+    @property
+    def num_units(self) -> int:
+        """How many units there are."""
+        return len(self.unit_item)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Everything that `scan` needs. `text` holds the channels' texts, one after another, as UTF-8."""
+
+    words: View
+    code: View
+    text: Array  # uint8
+    text_start: Array  # int64 [texts + 1]
+    text_owner: Array  # int32 [texts], item
+    text_channel: Array  # uint8 [texts]
+    names: list[str]  # benchmarks
+    item_benchmark: list[int]
+    item_ids: list[str]
+    item_places: list[str]
+    canaries: list[tuple[str, str]]
+    bad: list[tuple[str, str, str]]  # benchmark, place, reason
+    renamed: list[tuple[str, str, str]]
+    options: Options
+    evidence: float
+    calibration: dict[str, Any] = field(default_factory=dict)
+    threshold: float | None = None  # a fixed one
+
+    @property
+    def num_items(self) -> int:
+        """How many items there are, scannable or not."""
+        return len(self.item_ids)
+
+    @property
+    def key(self) -> str:
+        """A hash of the index's whole content."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name, array in _arrays(self).items():
+            digest.update(name.encode() + str(array.dtype).encode() + array.tobytes())
+        digest.update(json.dumps(_plain(self), sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def item_text(self, item: int, channel: str) -> str:
+        """Return the text of one channel of an item; empty if it has none."""
+        first, last = np.searchsorted(self.text_owner, [item, item + 1])
+        for at in range(int(first), int(last)):
+            if CHANNEL_NAMES[int(self.text_channel[at])] == channel:
+                return self.channel_text(at)
+        return ""
+
+    def channel_text(self, at: int) -> str:
+        """Return text number `at`."""
+        return bytes(self.text[int(self.text_start[at]) : int(self.text_start[at + 1])]).decode("utf-8")
+
+    def bases(self, view: View) -> NDArray[np.float32]:
+        """Return the share of its information, float32 [U], that must be found of each unit before anything counts as evidence."""
+        formulaic = np.isin(view.unit_channel, [CHANNEL_NAMES.index(name) for name in FORMULAIC])
+        return np.where(formulaic, self.options.formulaic_threshold, self.options.base_threshold).astype(np.float32)
+
+    def thresholds(self, view: View) -> NDArray[np.float32]:
+        """Return the score, float32 [U], from which a match of each unit counts; above 1 where it never can."""
+        if self.threshold is not None:
+            needed = np.full(view.num_units, self.threshold, np.float32)
+        else:
+            with np.errstate(divide="ignore"):
+                needed = (self.bases(view) + self.evidence / view.information).astype(np.float32)
+        poor = (view.information < self.options.min_information) | (view.lead <= 0)
+        return np.where(poor, np.float32(2), needed).astype(np.float32)
+
+
+def build_index(items: Items, options: Options | None = None) -> Index:
+    """Return the index of `items`, with weights from the items alone; `weigh.weighted` adds a corpus's background."""
+    from curate.decontaminate.weigh import weighted
+
+    names = list(items.sizes)
+    texts: list[bytes] = []
+    owner: list[int] = []
+    channel: list[int] = []
+    for number, item in enumerate(items.items):
+        for name, text in _texts(item).items():
+            texts.append(text.encode("utf-8", "replace"))
+            owner.append(number)
+            channel.append(CHANNEL_NAMES.index(name))
+    starts = np.concatenate([[0], np.cumsum([len(t) for t in texts])]).astype(np.int64)
+    data = np.frombuffer(b"".join(texts) or b"\0", np.uint8)
+    owners, channels = np.array(owner, np.int32), np.array(channel, np.uint8)
+    benchmark_of = np.array([names.index(item.benchmark) for item in items.items], np.int64)
+    is_code = channels == CHANNEL_NAMES.index("code")
+    looked_for = ~is_code & (channels != CHANNEL_NAMES.index("answer"))
+    index = Index(
+        words=_view(data, starts, owners, channels, looked_for, "words", benchmark_of),
+        code=_view(data, starts, owners, channels, is_code, "code", benchmark_of),
+        text=data,
+        text_start=starts,
+        text_owner=owners,
+        text_channel=channels,
+        names=names,
+        item_benchmark=benchmark_of.tolist(),
+        item_ids=[item.id for item in items.items],
+        item_places=[item.place for item in items.items],
+        canaries=list(items.canaries),
+        bad=[(b.benchmark, b.place, b.reason) for b in items.bad],
+        renamed=list(items.renamed),
+        options=options or Options(),
+        evidence=(options or Options()).evidence,
+    )
+    return _frozen(weighted(index, None))
+
+
+def _texts(item: Item) -> dict[str, str]:
+    """Return the item's channels, and its question with its choices where the question alone may be too short."""
+    texts = dict(item.channels)
+    if "choices" in texts and len(texts.get("question", "").split()) < 14:
+        texts["question+choices"] = texts.get("question", "") + "\n" + texts["choices"]
+    return texts
+
+
+def _view(data: Array, starts: Array, owners: Array, channels: Array, chosen: Array, kind: str, benchmark_of: Array) -> View:
+    texts = np.flatnonzero(chosen)
+    begins, ends = starts[texts], starts[texts + 1]
+    capacity = int((ends - begins + 1).sum()) + 1
+    if kind == "words":
+        words, bounds, _, _ = tokenize_pieces(data, begins, ends, capacity)
+        key, value, first, last = words.hashes, words.values, words.starts, words.ends
+        gram, run = WORD_GRAM, WORD_RUN
+    else:
+        code, bounds, _, _ = shapes_of_pieces(data, begins, ends, capacity)
+        key, value, first, last = code.shapes, code.names, code.starts, code.ends
+        gram, run = CODE_GRAM, CODE_GRAM
+    unit_bounds, unit_of = _cut(bounds)
+    if kind == "words":
+        grams, runs = gram_hashes(key, unit_bounds, gram), gram_hashes(key, unit_bounds, run)
+    else:
+        grams = gram_keys(code, unit_bounds, gram)
+        runs = grams
+    sizes = np.diff(unit_bounds)
+    text_of = texts[unit_of].astype(np.int32)
+    shift = np.repeat(starts[text_of], sizes)
+    return _with_tables(
+        gram=gram,
+        run=run,
+        unit_item=owners[text_of],
+        unit_channel=channels[text_of],
+        unit_text=text_of,
+        unit_start=unit_bounds,
+        token_key=key,
+        token_run=runs,
+        token_value=value,
+        token_from=(first - shift).astype(np.int32),
+        token_to=(last - shift).astype(np.int32),
+        grams=grams,
+        benchmark_of=benchmark_of,
+    )
+
+
+def _cut(bounds: Array) -> tuple[Array, Array]:
+    """Cut texts into units of at most about MAX_UNIT_TOKENS; return (bounds int64 [U + 1], text of each unit)."""
+    cuts, owners = [0], []
+    for text in range(len(bounds) - 1):
+        first, last = int(bounds[text]), int(bounds[text + 1])
+        pieces = max(1, round((last - first) / MAX_UNIT_TOKENS))
+        for piece in range(pieces):
+            cuts.append(first + (last - first) * (piece + 1) // pieces)
+            owners.append(text)
+    return np.array(cuts, np.int64), np.array(owners, np.int64)
+
+
+def _with_tables(*, gram: int, run: int, grams: Array, benchmark_of: Array, **arrays: Any) -> View:
+    """Number the distinct n-grams and words, and make postings and tables."""
+    starts, num_tokens = arrays["unit_start"], len(grams)
+    unit_of = np.repeat(np.arange(len(starts) - 1, dtype=np.int64), np.diff(starts))
+    present = np.flatnonzero(grams)
+    keys, number = np.unique(grams[present], return_inverse=True)
+    token_gram = np.full(num_tokens, -1, np.int32)
+    token_gram[present] = number
+    pairs = np.unique(number.astype(np.int64) << 32 | unit_of[present])
+    pair_gram, pair_unit = pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32)
+    gram_units = np.bincount(pair_gram, minlength=len(keys)).astype(np.int32)
+    gram_share = _shares(pair_gram, arrays["unit_item"][pair_unit], benchmark_of, len(keys))
+    kept = gram_units[pair_gram] <= MAX_POSTINGS
+    post_start = np.concatenate([[0], np.cumsum(np.bincount(pair_gram[kept], minlength=len(keys)))]).astype(np.int64)
+    words, word = np.unique(arrays["token_key"], return_inverse=True)
+    word_pairs = np.unique(word.astype(np.int64) << 32 | arrays["unit_item"][unit_of].astype(np.int64)) if num_tokens else np.zeros(0, np.int64)
+    slot_key, slot_gram, bitmap = fill_table(keys)
+    word_slot_key, word_slot, _ = fill_table(words)
+    empty = np.zeros(0, np.float32)
+    return View(
+        gram=gram,
+        run=run,
+        token_gram=token_gram,
+        token_word=word.astype(np.int32),
+        gram_units=gram_units,
+        gram_share=gram_share,
+        word_items=np.bincount(word_pairs >> 32, minlength=len(words)).astype(np.int32),
+        post_start=post_start,
+        post_unit=pair_unit[kept],
+        slot_key=slot_key,
+        slot_gram=slot_gram,
+        bitmap=bitmap,
+        word_slot_key=word_slot_key,
+        word_slot=word_slot,
+        token_weight=empty,
+        gram_weight=empty,
+        information=empty,
+        lead=empty,
+        **arrays,
+    )
+
+
+def _shares(grams: Array, items: Array, benchmark_of: Array, num_grams: int) -> Array:
+    """Return, per n-gram, the share of the other items of a benchmark that have it too, of the benchmark where it is largest."""
+    pairs = np.unique(grams << 32 | items.astype(np.int64))
+    sizes = np.bincount(benchmark_of)
+    group, count = np.unique((pairs >> 32) * len(sizes) + benchmark_of[pairs & 0xFFFFFFFF], return_counts=True)
+    result = np.zeros(num_grams, np.float32)
+    np.maximum.at(result, group // max(1, len(sizes)), ((count - 1) / (sizes[group % max(1, len(sizes))] + 300.0)).astype(np.float32))
+    return result
+
+
+def _arrays(index: Index) -> dict[str, Array]:
+    """Return every array of the index by name, in a fixed order."""
+    result = {name: getattr(index, name) for name in ("text", "text_start", "text_owner", "text_channel")}
+    for part in ("words", "code"):
+        view = getattr(index, part)
+        result.update({f"{part}.{f.name}": getattr(view, f.name) for f in fields(View) if f.name not in ("gram", "run")})
+    return result
+
+
+def _plain(index: Index) -> dict[str, Any]:
+    names = ("names", "item_benchmark", "item_ids", "item_places", "canaries", "bad", "renamed", "evidence", "calibration", "threshold")
+    return {
+        "format": FORMAT,
+        **{name: getattr(index, name) for name in names},
+        "options": {f.name: getattr(index.options, f.name) for f in fields(Options)},
+        **{part: [getattr(index, part).gram, getattr(index, part).run] for part in ("words", "code")},
+    }
+
+
+def _frozen(index: Index) -> Index:
+    """Make every array read-only, so that kernels are compiled for one kind of array only."""
+    for array in _arrays(index).values():
+        array.flags.writeable = False
+    return index
+
+
+def with_weights(index: Index, words: dict[str, Any], code: dict[str, Any], **changes: Any) -> Index:
+    """Return the index with other weights (arrays of View by name) and other fields."""
+    return _frozen(replace(index, words=replace(index.words, **words), code=replace(index.code, **code), **changes))
+
+
+def save_index(index: Index, stem: Path) -> None:
+    """Write STEM.npz and STEM.json; the same index gives the same bytes."""
+    save_arrays(index, stem.with_suffix(".npz"))
+    save_plain(index, stem.with_suffix(".json"))
+
+
+def save_plain(index: Index, path: Path) -> None:
+    """Write all that is not an array."""
+    path.write_text(json.dumps(_plain(index), sort_keys=True, ensure_ascii=False), encoding="utf-8")
+
+
+def save_arrays(index: Index, path: Path) -> None:
+    """Write the arrays, uncompressed and aligned, so that they can be mapped."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
+        for name, array in _arrays(index).items():
+            info = zipfile.ZipInfo(f"{name}.npy")
+            header = _npy_header(array)
+            offset = file.fp.tell() + 30 + len(info.filename) + 4  # type: ignore[union-attr]
+            info.extra = struct.pack("<HH", 0xD935, -offset % 64) + bytes(-offset % 64)  # so that arrays begin at multiples of 64
+            file.writestr(info, header + array.tobytes())
+
+
+def load_index(stem: Path) -> Index:
+    """Open an index: arrays are mapped into memory, not read. Raises InputError when it is not one."""
+    try:
+        plain = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+        arrays = _mapped(stem.with_suffix(".npz"))
+        if plain.pop("format") != FORMAT:
+            raise ValueError("another version of curate wrote it")
+        parts: dict[str, Any] = {name: array for name, array in arrays.items() if "." not in name}
+        for part in ("words", "code"):
+            own: dict[str, Any] = {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{part}.")}
+            gram, run = plain.pop(part)
+            parts[part] = View(gram=gram, run=run, **own)
+        plain["options"] = Options(**plain["options"])
+        for name in ("canaries", "bad", "renamed"):
+            plain[name] = [tuple(row) for row in plain[name]]
+        return Index(**parts, **plain)
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"is not a decontamination index: {error}", where=str(stem), hint="remove it; the next run builds it again") from error
+
+
+def _npy_header(array: Array) -> bytes:
+    described = repr({"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape})
+    length = -(-(len(described) + 11) // 64) * 64
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", length - 10) + described.encode().ljust(length - 11) + b"\n"
+
+
+def _mapped(path: Path) -> dict[str, Array]:
+    whole = np.memmap(path, np.uint8, "r") if os.path.getsize(path) else np.zeros(0, np.uint8)
+    result = {}
+    with zipfile.ZipFile(path) as file:
+        for info in file.infolist():
+            at = info.header_offset
+            name_length, extra_length = struct.unpack("<HH", whole[at + 26 : at + 30].tobytes())
+            at += 30 + name_length + extra_length
+            (header,) = struct.unpack("<H", whole[at + 8 : at + 10].tobytes())
+            with file.open(info) as member:
+                np.lib.format.read_magic(member)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+            size = int(np.prod(shape)) * dtype.itemsize
+            array = np.frombuffer(whole, dtype, int(np.prod(shape)), at + 10 + header) if size else np.zeros(shape, dtype)
+            array.flags.writeable = False
+            result[info.filename.removesuffix(".npy")] = array
+    return result

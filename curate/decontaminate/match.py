@@ -1,0 +1,279 @@
+"""Documents → matches: which benchmark items a batch of documents holds, where, and how sure that is.
+
+A match is one place of one document that holds one item. Channels of the item that stand next to each other are one match.
+Where several items of a benchmark claim the same place (instances of one template), the best one has it; equals share it.
+Places are character offsets, in the document's text and in the text of the item's channel that `channel` names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from curate.decontaminate.blocks import Block, blocks, text_buffer
+from curate.decontaminate.index import CHANNEL_NAMES, Index, View
+from curate.decontaminate.normalize import Tokens, tokenize
+from curate.decontaminate.variant import SIBLING, Alignment, alignment, squeezed, variant
+
+MATCHES = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("url", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("benchmark", pa.string(), nullable=False),
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("item", pa.int32(), nullable=False),  # number of the item in the index; -1 for a canary
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("counted", pa.bool_(), nullable=False),  # false: reported, but not taken for a leak
+        pa.field("channels", pa.list_(pa.string()), nullable=False),
+        pa.field("channel", pa.string(), nullable=False),  # the one that was matched best
+        pa.field("score", pa.float32(), nullable=False),  # share of the channel's information that was found
+        pa.field("threshold", pa.float32(), nullable=False),
+        pa.field("information", pa.float32(), nullable=False),  # found, in telling words
+        pa.field("numbers_equal", pa.float32()),
+        pa.field("doc_start", pa.int64(), nullable=False),  # characters
+        pa.field("doc_end", pa.int64(), nullable=False),
+        pa.field("item_start", pa.int64(), nullable=False),
+        pa.field("item_end", pa.int64(), nullable=False),
+        pa.field("doc_excerpt", pa.string(), nullable=False),
+        pa.field("item_excerpt", pa.string(), nullable=False),
+    ]
+)
+MAX_EXCERPT, CONTEXT = 1200, 80  # characters
+JOIN_BYTES = 400  # channels of one item that are nearer than this are one match
+ANSWER_TOKENS = 60  # the answer is looked for so far behind the question
+Array = NDArray[Any]
+
+
+@dataclass(slots=True)
+class Hit:
+    """One unit found at one place. Bytes are offsets in the document."""
+
+    row: int
+    item: int
+    channel: str
+    variant: str
+    score: float
+    threshold: float
+    information: float
+    numbers_equal: float | None
+    start: int
+    end: int
+    item_start: int
+    item_end: int
+    channels: set[str] = field(default_factory=set)
+
+    def rank(self) -> tuple[float, ...]:
+        """Order among matches that claim one place: the smaller the better."""
+        equal = 1.0 if self.numbers_equal is None else self.numbers_equal
+        return (self.variant == SIBLING, -round(self.score + 0.2 * equal, 3), -round(self.information, 2), self.item)
+
+
+def scan(batch: pa.RecordBatch, index: Index) -> pa.Table:
+    """Return the matches of `batch` (columns id and text; url and source where it has them), in order of rows and places.
+
+    The result for a document does not depend on the other documents of the batch.
+    """
+    hits = [hit for view in (index.words, index.code) for block in blocks(batch, index, view) for hit in _hits(block, view, index)]
+    data, offsets = text_buffer(batch)
+    rows: dict[int, list[Hit]] = {}
+    for hit in hits:
+        rows.setdefault(hit.row, []).append(hit)
+    records = [_record(hit, batch, index, data, offsets) for row in sorted(rows) for hit in _settled(rows[row], index)]
+    records += list(_canaries(batch, index))
+    records.sort(key=lambda record: record.pop("row"))
+    return pa.Table.from_pylist(records, MATCHES)
+
+
+def _hits(block: Block, view: View, index: Index) -> Iterator[Hit]:
+    units = block.candidates[:, 0]
+    thresholds = index.thresholds(view)[units]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = block.found / view.information[units]
+    for candidate in np.flatnonzero(scores >= thresholds):
+        yield _hit(block, view, index, int(candidate), float(scores[candidate]), float(thresholds[candidate]))
+
+
+def _hit(block: Block, view: View, index: Index, candidate: int, score: float, threshold: float) -> Hit:
+    unit = int(block.candidates[candidate, 0])
+    found = alignment(block, view, candidate)
+    tokens = int(view.unit_start[unit])
+    text = int(view.unit_text[unit])
+    base = int(index.text_start[text])
+    piece = int(block.piece_of[found.first])
+    row, offset = int(block.rows[piece]), int(block.offsets[piece])
+    start, end = int(block.starts[found.first]), int(block.ends[found.last])
+    low, high = int(view.token_from[tokens + found.item_first]), int(view.token_to[tokens + found.item_last])
+    here, there = bytes(block.data[start:end]), bytes(index.text[base + low : base + high])
+    same = here == there or squeezed(here.decode("utf-8", "replace")) == squeezed(there.decode("utf-8", "replace"))
+    channel = CHANNEL_NAMES[int(view.unit_channel[unit])]
+    item = int(view.unit_item[unit])
+    channels = set(channel.split("+"))
+    if channel == "question" and view is index.words and _has_answer(block, index, item, found, piece):
+        channels.add("answer")
+    return Hit(
+        row=row,
+        item=item,
+        channel=channel,
+        variant=variant(block, view, found, same, "choices" in channel),
+        score=score,
+        threshold=threshold,
+        information=float(block.found[candidate]),
+        numbers_equal=found.numbers_equal,
+        start=start - offset,
+        end=end - offset,
+        item_start=low,
+        item_end=high,
+        channels=channels,
+    )
+
+
+def _has_answer(block: Block, index: Index, item: int, found: Alignment, piece: int) -> bool:
+    """Whether the item's short answer, with the same numbers, stands within ANSWER_TOKENS behind the question."""
+    if index.item_text(item, "choices"):
+        return False
+    text = index.item_text(item, "answer")
+    answer: Tokens = tokenize(text)
+    stop = min(int(block.bounds[piece + 1]), found.last + 1 + ANSWER_TOKENS)
+    for at in range(found.last + 1, stop - len(answer) + 1):
+        if len(answer) == 0:
+            break
+        same = block.keys[at : at + len(answer)] == answer.hashes
+        if same.all() and (block.values[at : at + len(answer)] == answer.values).all():
+            return True
+    return False
+
+
+def _settled(hits: list[Hit], index: Index) -> list[Hit]:
+    """Join the channels of each item, and give each place to the best items that claim it."""
+    joined: list[Hit] = []
+    for hit in sorted(hits, key=lambda h: (h.item, h.start, h.end, h.channel)):
+        last = joined[-1] if joined else None
+        if last is not None and last.item == hit.item and hit.start - last.end <= JOIN_BYTES:
+            joined[-1] = _join(last, hit)
+        else:
+            joined.append(hit)
+    kept: list[Hit] = []
+    owners: dict[tuple[int, int], list[Hit]] = {}
+    for hit in sorted(joined, key=Hit.rank):
+        benchmark = index.item_benchmark[hit.item]
+        near = [o for cell in range(hit.start >> 12, (hit.end >> 12) + 1) for o in owners.get((benchmark, cell), [])]
+        if any(_same_place(hit, other) and hit.rank()[:3] != other.rank()[:3] for other in near):
+            continue
+        kept.append(hit)
+        for cell in range(hit.start >> 12, (hit.end >> 12) + 1):
+            owners.setdefault((benchmark, cell), []).append(hit)
+    return sorted(kept, key=lambda h: (h.start, h.end, h.item))
+
+
+def _same_place(a: Hit, b: Hit) -> bool:
+    return min(a.end, b.end) - max(a.start, b.start) > 0.5 * min(a.end - a.start, b.end - b.start)
+
+
+def _join(a: Hit, b: Hit) -> Hit:
+    best, other = (a, b) if (a.variant == SIBLING, -a.information) <= (b.variant == SIBLING, -b.information) else (b, a)
+    best.channels = best.channels | other.channels if other.variant != SIBLING or best.variant == SIBLING else best.channels
+    best.start, best.end = min(a.start, b.start), max(a.end, b.end)
+    return best
+
+
+def _named(hit: Hit, index: Index) -> str:
+    """Return the hit's variant; where the text is as it was, say which part of the item it is if it is not all."""
+    if hit.variant not in ("verbatim", "reformatted"):
+        return hit.variant
+    if hit.channels <= {"solution", "answer"}:
+        return "solution_only"
+    if hit.channels == {"choices"}:
+        return "choices_only"
+    rest = [c for c in ("choices", "answer", "solution", "code") if index.item_text(hit.item, c)]
+    if hit.channels == {"question"} and rest:
+        return "question_only"
+    return hit.variant
+
+
+def _record(hit: Hit, batch: pa.RecordBatch, index: Index, data: Array, offsets: Array) -> dict[str, Any]:
+    document = data[offsets[hit.row] : offsets[hit.row + 1]]
+    text = index.item_text(hit.item, hit.channel)
+    item_bytes = np.frombuffer(text.encode("utf-8"), np.uint8)
+    name = _named(hit, index)
+    return {
+        "row": hit.row,
+        **_origin(batch, hit.row),
+        "benchmark": index.names[index.item_benchmark[hit.item]],
+        "item_id": index.item_ids[hit.item],
+        "item": hit.item,
+        "variant": name,
+        "counted": name != SIBLING,
+        "channels": [c for c in CHANNEL_NAMES if c in hit.channels],
+        "channel": hit.channel,
+        "score": hit.score,
+        "threshold": hit.threshold,
+        "information": hit.information,
+        "numbers_equal": hit.numbers_equal,
+        "doc_start": characters(document, 0, hit.start),
+        "doc_end": characters(document, 0, hit.end),
+        "item_start": characters(item_bytes, 0, hit.item_start),
+        "item_end": characters(item_bytes, 0, hit.item_end),
+        "doc_excerpt": excerpt(document, hit.start, hit.end),
+        "item_excerpt": excerpt(item_bytes, hit.item_start, hit.item_end),
+    }
+
+
+def _origin(batch: pa.RecordBatch, row: int) -> dict[str, Any]:
+    names = batch.schema.names
+    return {
+        "doc_id": batch.column("id")[row].as_py(),
+        "url": batch.column("url")[row].as_py() if "url" in names else None,
+        "source": batch.column("source")[row].as_py() if "source" in names else None,
+    }
+
+
+def characters(data: Array, start: int, end: int) -> int:
+    """Return the number of characters in the UTF-8 bytes data[start:end]."""
+    return int(((data[start:end] & 0xC0) != 0x80).sum())
+
+
+def excerpt(data: Array, start: int, end: int) -> str:
+    """Return the text of data[start:end] with some context on both sides; … where it is cut."""
+    low, high = max(0, start - CONTEXT), min(len(data), end + CONTEXT)
+    cut = min(high, low + MAX_EXCERPT)
+    text = bytes(data[low:cut]).decode("utf-8", "ignore")
+    return ("…" if low else "") + text + ("…" if cut < len(data) else "")
+
+
+def _canaries(batch: pa.RecordBatch, index: Index) -> Iterator[dict[str, Any]]:
+    """Yield a match for each document that holds a canary string, which is looked for as it is written."""
+    for benchmark, canary in index.canaries:
+        rows = np.flatnonzero(np.asarray(pc.fill_null(pc.match_substring(batch.column("text"), canary), False)))
+        for row in rows.tolist():
+            text = batch.column("text")[row].as_py()
+            start = text.find(canary)
+            data = np.frombuffer(text.encode("utf-8"), np.uint8)
+            begin = len(text[:start].encode("utf-8"))
+            yield {
+                "row": row,
+                **_origin(batch, row),
+                "benchmark": benchmark,
+                "item_id": "canary",
+                "item": -1,
+                "variant": "canary",
+                "counted": True,
+                "channels": ["canary"],
+                "channel": "canary",
+                "score": 1.0,
+                "threshold": 1.0,
+                "information": 0.0,
+                "numbers_equal": None,
+                "doc_start": start,
+                "doc_end": start + len(canary),
+                "item_start": 0,
+                "item_end": len(canary),
+                "doc_excerpt": excerpt(data, begin, begin + len(canary.encode("utf-8"))),
+                "item_excerpt": canary,
+            }

@@ -1,0 +1,166 @@
+"""How a matched text differs from the benchmark's: read off the alignment of one unit's tokens with the document's.
+
+    verbatim             the same text, but for white space
+    reformatted          the same words and numbers in other markup, characters, case or punctuation
+    numbers_changed      the same words, other numbers
+    names_changed        other words, most of them with capitals, in some places
+    noisy                other words in some places: typing errors, insertions, rewording
+    truncated            the beginning or the end is missing
+    reordered            all of it, in another order
+    split                something stands in between
+    identifiers_renamed  code: the same but for names
+    template_sibling     other words and mostly other numbers, or other words throughout: another instance of the item's template.
+                         Not counted as a leak.
+
+One word has to do: of several that apply, the first in the order numbers, order, split, truncated, names, noise is given. An item
+with its names *and* its numbers replaced cannot be told from another instance of its template, and is taken for one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.decontaminate.blocks import Block
+from curate.decontaminate.index import View
+from curate.decontaminate.lookup import align
+
+Array = NDArray[Any]
+SIBLING = "template_sibling"
+MIN_DENSITY = 0.75  # share of the tokens, between the first and the last that are matched, that a leak keeps
+LONG_RUN = 5
+FAR_TOKENS = 16  # a gap of so many document tokens is something in between
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Where the tokens of a unit are in the document. M tokens.
+
+    `matched` bool [M]; `targets` int64 [M], token of the block, or -1; `first`, `last`: tokens of the block, inclusive;
+    `item_first`, `item_last`: tokens of the unit, inclusive; `numbers_equal`: share of the matched numbers, None without any;
+    `density`: share of the tokens that are matched, between the first and the last run of at least LONG_RUN tokens.
+    """
+
+    matched: Array
+    targets: Array
+    first: int
+    last: int
+    item_first: int
+    item_last: int
+    numbers: int
+    numbers_equal: float | None
+    density: float
+
+
+def alignment(block: Block, view: View, candidate: int) -> Alignment:
+    """Align the unit of a candidate with its window."""
+    unit, low, high = (int(v) for v in block.candidates[candidate])
+    a, b = int(view.unit_start[unit]), int(view.unit_start[unit + 1])
+    piece = int(block.piece_of[low])
+    m = b - a
+    lengths, targets = np.zeros(m, np.int64), np.full(m, -1, np.int64)
+    first = max(int(block.bounds[piece]), low)
+    last = min(int(block.bounds[piece + 1]), high + 1)
+    align(block.runs, block.values, first, last, view.token_run[a:b], view.token_value[a:b], view.run, lengths, targets)
+    matched = _without_strays(lengths, targets)
+    _extend(matched, targets, view.token_key[a:b], block.keys, int(block.bounds[piece]), int(block.bounds[piece + 1]))
+    targets = np.where(matched, targets, -1)
+    at = np.flatnonzero(matched)
+    values = view.token_value[a:b]
+    numbers = at[values[at] != 0] if view.run != view.gram else at[:0]
+    equal = float((block.values[targets[numbers]] == values[numbers]).mean()) if len(numbers) else None
+    firm = np.flatnonzero(matched & (lengths >= LONG_RUN)) if (lengths >= LONG_RUN).any() else at
+    density = float(matched[firm[0] : firm[-1] + 1].mean())
+    return Alignment(matched, targets, int(targets[at].min()), int(targets[at].max()), int(at[0]), int(at[-1]), len(numbers), equal, density)
+
+
+def _extend(matched: Array, targets: Array, unit_keys: Array, keys: Array, first: int, last: int) -> None:
+    """Match single equal tokens too, where they go on from a matched one or stand opposite each other in a gap of equal length."""
+    at = np.flatnonzero(matched).tolist()
+    for i, j in [*itertools.pairwise(at), (at[-1], len(matched)), (-1, at[0])]:
+        if i >= 0:
+            while i + 1 < j and targets[i] + 1 < last and unit_keys[i + 1] == keys[targets[i] + 1]:
+                matched[i + 1], targets[i + 1] = True, targets[i] + 1
+                i += 1
+        if j < len(matched):
+            while j - 1 > i and targets[j] - 1 >= first and unit_keys[j - 1] == keys[targets[j] - 1]:
+                matched[j - 1], targets[j - 1] = True, targets[j] - 1
+                j -= 1
+        if 0 <= i and j < len(matched) and targets[j] - targets[i] == j - i:
+            for k in range(i + 1, j):
+                if unit_keys[k] == keys[targets[i] + k - i]:
+                    matched[k], targets[k] = True, targets[i] + k - i
+
+
+def _without_strays(lengths: Array, targets: Array) -> Array:
+    """Return which tokens are matched, leaving out short runs that lie far from all the long ones."""
+    matched = lengths > 0
+    long = matched & (lengths >= LONG_RUN)
+    if not long.any():
+        return matched
+    kept = long.copy()
+    near = np.sort(targets[long])
+    for i in np.flatnonzero(matched & ~long):
+        at = int(np.searchsorted(near, targets[i]))
+        gaps = [abs(int(near[j]) - int(targets[i])) for j in (at - 1, at) if 0 <= j < len(near)]
+        kept[i] = min(gaps) <= FAR_TOKENS
+    return kept
+
+
+def variant(block: Block, view: View, found: Alignment, same_text: bool, with_choices: bool) -> str:
+    """Name how the document's text differs from the unit's.
+
+    `same_text`: they are equal but for white space. `with_choices`: the unit has choices, of which short ones in another order
+    leave holes that mean nothing.
+    """
+    if view.run == view.gram:  # code
+        return "verbatim" if same_text else "identifiers_renamed" if found.matched.mean() > 0.6 else "truncated"
+    m = len(found.matched)
+    cut = max(4, m // 10)
+    head, tail = found.item_first, m - 1 - found.item_last
+    missing = (head if head >= cut else 0) + (tail if tail >= cut else 0)
+    holes = int((~found.matched).sum()) - missing
+    equal = found.numbers_equal
+    if equal is not None and holes and (equal < 0.5 or (equal == 0.5 and found.numbers >= 3)):
+        return SIBLING
+    if not with_choices and found.density < MIN_DENSITY:
+        return SIBLING
+    if equal is not None and (equal < 0.8 or (equal < 1 and holes == 0)):
+        return "numbers_changed"
+    order = found.targets[found.matched]
+    steps = np.diff(order)
+    if (steps < 0).any():
+        return "reordered"
+    item_steps = np.diff(np.flatnonzero(found.matched))
+    if (steps - item_steps >= FAR_TOKENS).any():
+        return "split"
+    if missing:
+        return "truncated"
+    if holes:
+        return "names_changed" if _capitals(block, found) else "noisy"
+    return "verbatim" if same_text else "reformatted"
+
+
+def _capitals(block: Block, found: Alignment) -> bool:
+    """Whether most of the document's words that stand where the item has others begin with a capital letter."""
+    if block.capital is None:
+        return False
+    at = np.flatnonzero(found.matched)
+    replaced: list[int] = []
+    if found.item_first and found.first - found.item_first >= 0:
+        replaced += range(found.first - found.item_first, found.first)
+    for i, j in itertools.pairwise(at.tolist()):
+        gap = int(found.targets[j] - found.targets[i]) - 1
+        if j - i > 1 and 0 < gap <= 6:
+            replaced += range(int(found.targets[i]) + 1, int(found.targets[j]))
+    return bool(replaced) and float(block.capital[replaced].mean()) >= 0.5
+
+
+def squeezed(text: str) -> str:
+    """Return `text` with its white space made single blanks."""
+    return re.sub(r"\s+", " ", text).strip()

@@ -1,0 +1,1 @@
+"""Read raw input: WARC, PDF, JSON lines, Parquet, plain files."""

@@ -1,0 +1,160 @@
+"""JSON lines (plain, .gz, .zst) and Parquet: one document per row.
+
+The spec's `columns` says which fields become columns; all others, and the row's own `id`, go to `meta`. A line or row that
+cannot be read costs only itself; a compressed file that breaks off costs what comes after the break, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from curate.errors import InputError
+from curate.ingest.compressed import Damaged, chunks_of, open_stored
+from curate.ingest.record import Record, Skipped, Unreadable
+from curate.specs.workflow import Columns, Ingest
+
+_MAX_LINE_BYTES = 256 << 20  # a text column's batch holds less than 2 GB
+_ROWS_WITHOUT_TEXT = 100  # after so many rows without it, the text field's name must be wrong
+_BATCH_ROWS = 256
+_NAMED = ("url", "date", "language", "license")
+
+
+def read_jsonl(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Skipped]:
+    """Yield the lines of a file. Offsets and lengths are bytes of the decompressed text.
+
+    Raises InputError when none of the first 100 objects has the text field.
+    """
+    with path.open("rb") as file:
+        stored = open_stored(file, path)
+        if stored.size == 0:
+            yield Unreadable(0, 0, "empty file")
+            return
+        blank, rows, found = 0, 0, False
+        for offset, size, line, error in _lines(chunks_of(stored)):
+            if not error and not line.strip():
+                blank += 1
+                continue
+            item = Unreadable(offset, size, error) if error else _line(offset, line, options.columns)
+            if isinstance(item, Record) and not found:
+                rows, found = rows + 1, item.dropped != "no_text_field"
+                if rows == _ROWS_WITHOUT_TEXT and not found:
+                    raise _missing(path, options.columns.text, sorted(item.meta))
+            yield item
+        if blank:
+            yield Skipped({"blank_line": blank})
+
+
+def read_parquet(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Skipped]:
+    """Yield the rows of a file, one row group at a time. Offsets are row numbers.
+
+    Raises InputError when a column that the spec names is not there.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    size = path.stat().st_size
+    if size == 0:
+        yield Unreadable(0, 0, "empty file")
+        return
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError):
+        yield Unreadable(0, size, "not a Parquet file")
+        return
+    with file:
+        _check_columns(path, options.columns, file.schema_arrow.names)
+        start = 0
+        for group in range(file.metadata.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            at = start
+            try:
+                for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group]):
+                    yield from _rows(batch, at, options.columns)
+                    at += batch.num_rows
+            except (pa.ArrowException, OSError):
+                yield Unreadable(at, start + rows - at, "row group is damaged")
+            start += rows
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[tuple[int, int, bytes, str]]:
+    """Yield (offset, size, line, error); with an error, the line is not whole."""
+    offset, size, error = 0, 0, ""
+    parts: list[bytes] = []
+    try:
+        for chunk in chunks:
+            first, *others = chunk.split(b"\n")
+            size += len(first)
+            parts.append(first)
+            for piece in others:
+                yield offset, size, b"".join(parts), "line is too long" if size > _MAX_LINE_BYTES else ""
+                offset, size, parts = offset + size + 1, len(piece), [piece]
+            if size > _MAX_LINE_BYTES:
+                parts = []
+    except Damaged as damage:
+        error = str(damage)
+    if size or error:
+        yield offset, size, b"".join(parts), error or ("line is too long" if size > _MAX_LINE_BYTES else "")
+
+
+def _line(offset: int, line: bytes, columns: Columns) -> Record | Unreadable:
+    data = line.removeprefix(b"\xef\xbb\xbf") if offset == 0 else line
+    try:
+        row = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return Unreadable(offset, len(line), "invalid UTF-8")
+    except (ValueError, RecursionError):
+        return Unreadable(offset, len(line), "invalid JSON")
+    if not isinstance(row, dict):
+        return Unreadable(offset, len(line), "not a JSON object")
+    return _record(offset, len(line), row, columns)
+
+
+def _record(offset: int, length: int, row: dict[str, Any], columns: Columns) -> Record:
+    record = Record(offset, length, "", "text", size=length)  # of a line; a row's size is set by the caller
+    absent = columns.text not in row
+    text = row.pop(columns.text, None)
+    for name in _NAMED:
+        value = row.get(getattr(columns, name))
+        if isinstance(value, str | int | float | date | datetime):
+            setattr(record, name, value.isoformat() if isinstance(value, date) else str(value))
+            del row[getattr(columns, name)]
+    record.meta = row
+    if isinstance(text, str):
+        record.content = text
+    else:
+        record.dropped = "no_text_field" if absent else "no_text" if text is None else "text_not_a_string"
+    return record
+
+
+def _rows(batch: Any, start: int, columns: Columns) -> Iterator[Record | Unreadable]:
+    """Yield the rows of an Arrow batch; one that holds invalid UTF-8 costs only itself."""
+    try:
+        rows = batch.to_pylist()
+    except ValueError:
+        rows = None
+    for i in range(batch.num_rows):
+        try:
+            row = rows[i] if rows is not None else batch.slice(i, 1).to_pylist()[0]
+        except ValueError:
+            yield Unreadable(start + i, 1, "invalid value")
+            continue
+        record = _record(start + i, 1, row, columns)
+        record.size = len(str(record.content).encode("utf-8"))
+        yield record
+
+
+def _check_columns(path: Path, columns: Columns, present: list[str]) -> None:
+    standard = Columns()
+    named = [columns.text, *(getattr(columns, name) for name in _NAMED if getattr(columns, name) != getattr(standard, name))]
+    for name in named:
+        if name not in present:
+            raise _missing(path, name, present)
+
+
+def _missing(path: Path, name: str, present: list[str]) -> InputError:
+    what = f"has no column '{name}'; it has {', '.join(present[:30]) or 'none'}"
+    return InputError(what, where=str(path), hint="name the right one under columns: in ingest")
