@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.annotate.columns import struct_of, text_of
-from curate.errors import CurateError, SpecError
+from curate.errors import CurateError, MissingExtra, SpecError
 
 SHARPNESS = 2.0
 
@@ -108,7 +108,10 @@ def _prepared(text: pa.StringArray) -> pa.StringArray:
 @functools.cache
 def _fasttext(path: Path, changed: int) -> Any:
     """Load a fastText model once; `changed` is part of the cache's key only."""
-    import fasttext
+    try:
+        import fasttext
+    except ImportError as error:
+        raise MissingExtra.named("fasttext-numpy2-wheel", "fasttext", "a language model by path") from error
 
     try:
         return fasttext.load_model(str(path))

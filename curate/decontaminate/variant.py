@@ -91,7 +91,7 @@ def _extend(matched: Array, targets: Array, unit_keys: Array, keys: Array, first
             while j - 1 > i and targets[j] - 1 >= first and unit_keys[j - 1] == keys[targets[j] - 1]:
                 matched[j - 1], targets[j - 1] = True, targets[j] - 1
                 j -= 1
-        if 0 <= i and j < len(matched) and targets[j] - targets[i] == j - i:
+        if i >= 0 and j < len(matched) and targets[j] - targets[i] == j - i:
             for k in range(i + 1, j):
                 if unit_keys[k] == keys[targets[i] + k - i]:
                     matched[k], targets[k] = True, targets[i] + k - i
@@ -126,7 +126,7 @@ def variant(block: Block, view: View, found: Alignment, same_text: bool, with_ch
     missing = (head if head >= cut else 0) + (tail if tail >= cut else 0)
     holes = int((~found.matched).sum()) - missing
     equal = found.numbers_equal
-    if equal is not None and holes and (equal < 0.5 or (equal == 0.5 and found.numbers >= 3)):
+    if equal is not None and (holes or missing > 0.4 * m) and (equal < 0.5 or (equal == 0.5 and found.numbers >= 3)):
         return SIBLING
     if not with_choices and found.density < MIN_DENSITY:
         return SIBLING

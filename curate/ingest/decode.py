@@ -17,7 +17,7 @@ _META = re.compile(rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{2
 _XML = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9_.:-]{2,40})", re.I)
 _META_BYTES = 4096
 _MAX_BAD_SHARE = 0.1  # of the bytes outside ASCII; above it a declared charset is not believed
-_STATEFUL = ("iso2022_jp", "iso-2022-jp", "hz")  # ASCII bytes that are not ASCII text
+_STATEFUL = ("iso2022", "iso-2022", "hz")  # their bytes are all ASCII, but not their text
 _ESCAPED = re.compile("[\udc80-\udcff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -30,7 +30,7 @@ def decode_page(data: bytes, charset: str | None) -> tuple[str, int]:
     start = data[:_META_BYTES]
     found = _META.search(start) or _XML.search(start)
     declared = [name for name in (known(charset), known(found[1].decode("ascii") if found else None)) if name]
-    stateful = [name for name in declared if name.replace("_", "-").startswith(("iso-2022-jp", "iso2022-jp", "hz"))]
+    stateful = [name for name in declared if name.startswith(_STATEFUL)]
     if not stateful:
         try:
             return data.decode("utf-8"), 0

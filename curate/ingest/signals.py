@@ -15,11 +15,12 @@ _MAX_LICENSES = 20
 _MAX_JSON_CHARACTERS = 1_000_000
 _MAX_JSON_DEPTH = 8
 
-# Crawlers that read for training or answering, each obeying its own robots name (collected from their operators' pages).
-AI_AGENTS = frozenset(
-    "ai2bot amazonbot anthropic-ai applebot-extended bytespider ccbot chatgpt-user claude-web claudebot cohere-ai diffbot "
-    "facebookbot google-extended gptbot imagesiftbot meta-externalagent oai-searchbot omgili omgilibot perplexitybot timpibot youbot".split()
-)
+# Crawlers that read for training or for answering, by the names that they obey in robots rules.
+AI_AGENTS = frozenset({
+    "ai2bot", "amazonbot", "anthropic-ai", "applebot-extended", "bytespider", "ccbot", "chatgpt-user", "claude-web", "claudebot", "cohere-ai",
+    "diffbot", "facebookbot", "google-extended", "gptbot", "imagesiftbot", "meta-externalagent", "oai-searchbot", "omgili", "omgilibot",
+    "perplexitybot", "timpibot", "youbot",
+})  # fmt: skip
 _LICENSE_NAMES = frozenset(("license", "licence", "dc.license", "dcterms.license", "dc.rights.license", "copyright-license", "rights-license"))
 _FOOTER = 'footer, [role="contentinfo"], [id*="footer" i], [class*="footer" i]'
 _OTHER_WORKS = ("Image", "Photo", "Video", "Audio", "Media", "Music", "Dataset", "DataDownload")  # their license is not the page's

@@ -92,7 +92,7 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
             elif isinstance(result, Unreadable):
                 out.quarantine(result.error, **place(item))
             elif isinstance(result, Dropped):
-                out.drop_record(result.reason, **place(item), bytes=result.bytes)
+                out.drop_record(result.reason, **place(item))  # what never became text has no bytes of text
             elif _unsampled(result["id"], spec.sample):
                 out.drop_record("not_sampled", **place(item), bytes=len(result["text"].encode()))
             else:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curate.errors import InputError
-from curate.ingest.compressed import PLAIN, Damaged, Member, Stored, member_at, next_member, open_stored
+from curate.ingest.compressed import PLAIN, Damaged, Member, member_at, next_member, open_stored
 from curate.ingest.payload import record_of
 from curate.ingest.record import Record, Skipped, Unreadable
 from curate.specs.workflow import Ingest

@@ -9,9 +9,8 @@ It was counted from what a Linux system and Python have on their disks, and can 
 
     python -m curate.ocr.letter_pairs /usr/share/locale > curate/ocr/letter_pairs.txt
 
-Trade-off: program messages are not literature, but their letter pairs are the language's. Measured: texts of 21
-languages score within 0.5 bit of the language's own entropy; languages without a line of their own (Malay,
-Asturian, Friulian, ...) are close enough to a neighbor that has one.
+Trade-off: program messages are not literature, but their letter pairs are the language's. Measured on passages of 300 characters in 24
+languages that have no line here: medians of -3.3 to -4.3 bits; the lowest single passage, in Xhosa, -4.8.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Three measures, each of the text alone, with no dictionary and nothing to download:
 
 - `letter_bits`: the mean log2 probability of a letter given the one before, under the best fitting of the languages in
-  `letter_pairs.txt`. Text scores -3.2 to -4.5 (measured: English, 25 languages that are in no table, source code, chemical
+  `letter_pairs.txt`. Text scores -3.2 to -4.5 (measured: English, 24 languages that are in no table, source code, chemical
   names, reference lists); letters that a font has permuted score -5.0 to -6.8. Numbers and other scripts are not judged.
 - `best_shift`: whether moving every letter k places along the alphabet turns noise into language, as it does for fonts whose
   encoding was shifted ("Oqnbddchmfr" is "Proceedings", k = 1).
