@@ -1,0 +1,192 @@
+"""A small modern decoder, K of them at once: rotary positions, RMSNorm (also of queries and keys), SwiGLU, tied head.
+
+Every parameter has a leading dimension K and every product is batched, so a group of members trains as one model; members never meet,
+and a NaN in one stays there. With K = 1 this costs nothing measurable on a CPU. The loss is fused: logits exist for CHUNK positions at a
+time, and their gradient is taken at once, since a whole [tokens, vocabulary] matrix is what a small model spends its time on.
+
+Float32. Weights are stored as safetensors (a JSON header, then raw little-endian tensors), which needs no library to read or write.
+Follows Llama (Touvron 2023), query-key norm (Henry 2020), Liger's fused cross-entropy (Hsu 2024).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from curate.errors import InputError
+
+CHUNK = 256  # positions whose logits exist at once
+THETA = 10_000.0  # base of the rotary frequencies
+
+Parameters = dict[str, Tensor]
+
+
+def init_parameters(shape: Mapping[str, int], seeds: list[int]) -> Parameters:
+    """Return the parameters of len(seeds) members, each [K, …]; a member's values depend on its seed alone.
+
+    `shape`: vocab, width, layers. Matrices are [in, out].
+    """
+    return {name: torch.stack(values) for name, values in _grouped([_member(shape, seed) for seed in seeds]).items()}
+
+
+def _grouped(members: list[dict[str, Tensor]]) -> dict[str, list[Tensor]]:
+    return {name: [member[name] for member in members] for name in members[0]}
+
+
+def _member(shape: Mapping[str, int], seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    width, layers = shape["width"], shape["layers"]
+    hidden = hidden_width(width)
+
+    def normal(rows: int, columns: int, scale: float) -> Tensor:
+        return torch.randn(rows, columns, generator=generator) * scale
+
+    member = {"embedding": normal(shape["vocab"], width, 0.02), "norm": torch.ones(width)}
+    for i in range(layers):
+        member |= {
+            f"layers.{i}.attention_norm": torch.ones(width),
+            f"layers.{i}.qkv": normal(width, 3 * width, width**-0.5),
+            f"layers.{i}.output": torch.zeros(width, width),
+            f"layers.{i}.mlp_norm": torch.ones(width),
+            f"layers.{i}.gate_up": normal(width, 2 * hidden, width**-0.5),
+            f"layers.{i}.down": torch.zeros(hidden, width),
+        }
+    return member
+
+
+def hidden_width(width: int) -> int:
+    """The width of the MLP: 8/3 of the model's, as a multiple of 16."""
+    return max(16, int(width * 8 / 3 / 16) * 16)
+
+
+def num_parameters(shape: Mapping[str, int]) -> int:
+    """Parameters of one member."""
+    width, hidden = shape["width"], hidden_width(shape["width"])
+    return shape["vocab"] * width + width + shape["layers"] * (2 * width + 4 * width * width + 3 * width * hidden)
+
+
+def flops_per_token(shape: Mapping[str, int], context: int) -> int:
+    """Floating-point operations of training one member on one token: forward and backward, attention included."""
+    matrices = num_parameters(shape) - shape["width"] * (2 * shape["layers"] + 1)
+    return 6 * matrices + 6 * shape["layers"] * shape["width"] * context
+
+
+def hidden_states(parameters: Parameters, tokens: Tensor, heads: int) -> Tensor:
+    """Return the last hidden states, [K, rows · length, width], for `tokens`, int64 [K, rows, length]."""
+    K, rows, length = tokens.shape
+    embedding = parameters["embedding"]
+    width = embedding.shape[2]
+    x = _rms(torch.stack([F.embedding(tokens[k].reshape(-1), embedding[k]) for k in range(K)]))
+    cos, sin = _rotary(length, width // heads)
+    for i in range(sum(name.endswith(".qkv") for name in parameters)):
+        p = {name: parameters[f"layers.{i}.{name}"] for name in ("attention_norm", "qkv", "output", "mlp_norm", "gate_up", "down")}
+        y = _rms(x) * p["attention_norm"][:, None, :]
+        q, k, v = torch.bmm(y, p["qkv"]).view(K * rows, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        q, k = _rms(_rotate(q, cos, sin)), _rms(_rotate(k, cos, sin))
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + torch.bmm(mixed.transpose(1, 2).reshape(K, rows * length, width), p["output"])
+        gate, up = torch.bmm(_rms(x) * p["mlp_norm"][:, None, :], p["gate_up"]).chunk(2, -1)
+        x = x + torch.bmm(F.silu(gate) * up, p["down"])
+    return _rms(x) * parameters["norm"][:, None, :]
+
+
+def losses(parameters: Parameters, tokens: Tensor, heads: int) -> Tensor:
+    """Return the mean loss of each member, nats per token, [K], for sequences int64 [K, rows, length + 1]."""
+    x = hidden_states(parameters, tokens[:, :, :-1], heads)
+    return _FusedLoss.apply(x, parameters["embedding"], tokens[:, :, 1:].reshape(len(tokens), -1))  # type: ignore[no-any-return, no-untyped-call]
+
+
+@torch.no_grad()
+def token_losses(parameters: Parameters, tokens: Tensor, heads: int) -> Tensor:
+    """Return the loss of every predicted token, nats, [K, rows, length], for sequences int64 [K, rows, length + 1]."""
+    x = hidden_states(parameters, tokens[:, :, :-1], heads)
+    targets = tokens[:, :, 1:].reshape(len(tokens), -1, 1)
+    head = parameters["embedding"].transpose(1, 2)
+    parts = []
+    for start in range(0, x.shape[1], CHUNK):
+        logits = torch.bmm(x[:, start : start + CHUNK], head)
+        parts.append(torch.logsumexp(logits, -1) - logits.gather(2, targets[:, start : start + CHUNK])[..., 0])
+    return torch.cat(parts, 1).view(tokens.shape[0], tokens.shape[1], tokens.shape[2] - 1)
+
+
+class _FusedLoss(torch.autograd.Function):
+    """Mean cross-entropy of x · embeddingᵀ, with its gradient computed in the forward pass, chunk by chunk."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
+        head = embedding.transpose(1, 2)
+        total = torch.zeros(len(x), dtype=torch.float32, device=x.device)
+        grad_x, grad_embedding = torch.empty_like(x), torch.zeros_like(embedding)
+        for start in range(0, x.shape[1], CHUNK):
+            here = x[:, start : start + CHUNK]
+            wanted = targets[:, start : start + CHUNK, None]
+            chances = torch.softmax(torch.bmm(here, head), -1)
+            right = chances.gather(2, wanted)
+            total -= right.clamp_min(1e-30).log().sum((1, 2))
+            chances.scatter_(2, wanted, right - 1)
+            grad_x[:, start : start + CHUNK] = torch.bmm(chances, embedding)
+            grad_embedding.baddbmm_(chances.transpose(1, 2), here)
+        ctx.save_for_backward(grad_x, grad_embedding)
+        ctx.count = x.shape[1]
+        return total / x.shape[1]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
+        grad_x, grad_embedding = ctx.saved_tensors
+        scale = grads[0][:, None, None] / ctx.count
+        return grad_x * scale, grad_embedding * scale, None
+
+
+def _rms(x: Tensor) -> Tensor:
+    return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
+
+
+def _rotary(length: int, size: int) -> tuple[Tensor, Tensor]:
+    angles = torch.arange(length)[:, None] * THETA ** (-torch.arange(size // 2) / (size // 2))[None, :]
+    return angles.cos(), angles.sin()
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+def write_weights(path: Path, parameters: Parameters, member: int, about: Mapping[str, Any]) -> None:
+    """Write one member as safetensors, with `about` as JSON in its metadata. Equal weights give equal bytes."""
+    arrays = {name: np.ascontiguousarray(parameters[name][member].detach().numpy(), "<f4") for name in sorted(parameters)}
+    header: dict[str, Any] = {"__metadata__": {"about": json.dumps(about, sort_keys=True)}}
+    start = 0
+    for name, array in arrays.items():
+        header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [start, start + array.nbytes]}
+        start += array.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            file.write(array.tobytes())
+
+
+def read_weights(path: Path) -> tuple[Parameters, dict[str, Any]]:
+    """Read what `write_weights` wrote: parameters with K = 1, and `about`. Raises InputError when the file is not whole."""
+    try:
+        data = path.read_bytes()
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size])
+        about = json.loads(header.pop("__metadata__")["about"])
+        parameters = {}
+        for name, entry in header.items():
+            begin, end = (8 + size + offset for offset in entry["data_offsets"])
+            array = np.frombuffer(data[begin:end], "<f4").reshape(entry["shape"])
+            parameters[name] = torch.from_numpy(array.copy())[None]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"is not the weights of a proxy: {error}", where=str(path)) from error
+    return parameters, about

@@ -1,0 +1,140 @@
+"""Train a group of proxies as one stacked model, and store them.
+
+AdamW with warm-up and a cosine, in float32, on one thread, with deterministic kernels: the same run gives the same bits on the same machine.
+Clipping, loss and schedule are per member, so a member's result equals that of training it alone up to the rounding of batched
+products (a test holds it to 1e-4), and the group size is a matter of speed only: 1 on a CPU core. A member that diverges is
+reported as failed with the step at which it did; it never enters an average.
+
+A stored proxy keeps all that is needed to score it again, so changed suites need no training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from curate.mix import model
+from curate.mix.evaluate import Suite, load_suite, score_suites, write_scores
+from curate.mix.stream import Stream
+from curate.tokens.tokenizer import Encoder
+
+BETAS = (0.9, 0.95)
+CLIP = 1.0  # norm of a member's gradient
+TAIL = 0.1  # share of the steps whose mean loss is the final loss
+
+Folders = Mapping[str, Sequence[Path | str]]
+
+
+def single_thread() -> None:
+    """Make PyTorch repeatable: one thread, deterministic kernels."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+
+
+def train_group(runs: Sequence[Mapping[str, Any]], folders: Folders, vocab: int) -> tuple[model.Parameters, list[dict[str, Any]]]:
+    """Train one proxy per run, together. The runs may differ in weights and seed, not in their proxy.
+
+    Returns the parameters, [K, …], and per run what was seen: loss, final loss (nats per token), realized tokens and repeats per
+    source, and `failed`, None or the reason.
+    """
+    single_thread()
+    proxy = runs[0]["proxy"]
+    assert all(run["proxy"] == proxy for run in runs), "the runs of a group have one proxy"
+    streams = [Stream(run, folders) for run in runs]
+    parameters = model.init_parameters({**proxy, "vocab": vocab}, [run["seed"] for run in runs])
+    for value in parameters.values():
+        value.requires_grad_()
+    matrices = [value for value in parameters.values() if value.dim() == 3]
+    vectors = [value for value in parameters.values() if value.dim() == 2]
+    groups = [{"params": matrices, "weight_decay": proxy["weight_decay"]}, {"params": vectors, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=proxy["learning_rate"], betas=BETAS, fused=True)
+    seen = np.zeros((streams[0].num_steps, len(runs)))
+    for step in range(streams[0].num_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(proxy, step, streams[0].num_steps)
+        tokens = torch.from_numpy(np.stack([stream.batch(step) for stream in streams]))
+        loss = model.losses(parameters, tokens, proxy["heads"])
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        _clip([*matrices, *vectors])
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+        seen[step] = loss.detach().numpy()
+    for value in parameters.values():
+        value.requires_grad_(False)
+    return parameters, [_report(streams[k], seen[:, k], vocab, _finite(parameters, k)) for k in range(len(runs))]
+
+
+def learning_rate(proxy: Mapping[str, Any], step: int, num_steps: int) -> float:
+    """Linear warm-up, then a cosine to `final_rate` of the peak."""
+    warmup = max(1, round(proxy["warmup"] * num_steps))
+    if step < warmup:
+        return float(proxy["learning_rate"]) * (step + 1) / warmup
+    done = (step - warmup + 1) / max(1, num_steps - warmup)
+    share = proxy["final_rate"] + (1 - proxy["final_rate"]) * 0.5 * (1 + math.cos(math.pi * done))
+    return float(proxy["learning_rate"] * share)
+
+
+def _clip(parameters: list[Tensor]) -> None:
+    """Scale each member's gradient to a norm of at most CLIP."""
+    grads = [value.grad for value in parameters if value.grad is not None]
+    norms = torch.stack([grad.flatten(1).square().sum(1) for grad in grads]).sum(0).sqrt()
+    scale = (CLIP / (norms + 1e-6)).clamp_max(1.0)
+    for grad in grads:
+        grad.mul_(scale.view(-1, *[1] * (grad.dim() - 1)))
+
+
+def _finite(parameters: model.Parameters, member: int) -> bool:
+    return all(bool(torch.isfinite(value[member]).all()) for value in parameters.values())
+
+
+def _report(stream: Stream, seen: np.ndarray[Any, Any], vocab: int, finite: bool) -> dict[str, Any]:
+    tail = max(1, round(TAIL * len(seen)))
+    final = float(np.mean(seen[-tail:]))
+    bad = np.flatnonzero(~np.isfinite(seen))
+    failed = None
+    if len(bad):
+        failed = f"the loss was not finite from step {int(bad[0])} on"
+    elif not finite:
+        failed = "the weights were not finite at the end"
+    elif final > math.log(vocab):
+        failed = f"it ended at {final:.2f} nats per token, worse than guessing ({math.log(vocab):.2f})"
+    every = max(1, len(seen) // 50)
+    return {
+        "failed": failed,
+        "final_loss": None if failed else final,
+        "losses": [] if failed else [round(float(value), 4) for value in seen[::every]],
+        "realized_tokens": stream.realized,
+        "repeats": {name: round(value, 4) for name, value in stream.repeats.items()},
+    }
+
+
+def train_run(run: Mapping[str, Any], folders: Folders, tokenizer: Path, suites: Mapping[str, Any], scores: Path, proxy: Path) -> dict[str, Any]:
+    """Train one proxy, score it on the suites, and write `scores` (Parquet) and `proxy` (safetensors).
+
+    `run` is as curate.mix.flow plans it; `suites` maps names to resolved Eval specs with absolute files. Returns the run's report with
+    `scores`: bits per byte per suite. A failed run writes its weights, but no scores.
+    """
+    encoder = Encoder.open(tokenizer)
+    loaded = [load_suite(name, spec, encoder) for name, spec in suites.items()]
+    parameters, (report,) = train_group([run], folders, encoder.vocab_size)
+    model.write_weights(proxy, parameters, 0, {"run": dict(run), "vocab": encoder.vocab_size})
+    return {**report, "scores": None if report["failed"] else _score(parameters, run["proxy"], loaded, scores)}
+
+
+def evaluate_run(proxy: Path, tokenizer: Path, suites: Mapping[str, Any], scores: Path) -> dict[str, float]:
+    """Score a stored proxy on (other) suites, write `scores`, and return bits per byte per suite."""
+    single_thread()
+    parameters, about = model.read_weights(proxy)
+    encoder = Encoder.open(tokenizer)
+    return _score(parameters, about["run"]["proxy"], [load_suite(name, spec, encoder) for name, spec in suites.items()], scores)
+
+
+def _score(parameters: model.Parameters, shape: Mapping[str, Any], suites: list[Suite], scores: Path) -> dict[str, float]:
+    (table,) = score_suites(parameters, suites, shape["heads"], shape["context"])
+    return write_scores(table, scores)

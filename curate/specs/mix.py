@@ -1,0 +1,218 @@
+"""The mix spec: which sources, what to be good at, how many tokens, and under which limits. And the solved mix, a spec of its own.
+
+Five lines are enough:
+
+    name: small
+    sources: {web: runs/crawl/web/06-tokenize, code: runs/crawl/code/06-tokenize}
+    target: {tokens: 20_000_000_000}
+    evals: {docs: evals/docs.jsonl, code: evals/code.jsonl}
+    tokenizer: runs/crawl/together/06-tokenize/tokenizer.json
+
+Inside a workflow, `sources` and `tokenizer` are those of the workflow.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, field
+
+from curate.specs.load import Spec
+from curate.specs.workflow import Positive, Share
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Seed = Annotated[int, Meta(ge=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
+AboveZero = Annotated[float, Meta(gt=0)]
+
+LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp")
+RIVALS = ("natural", "uniform")
+
+
+class Target(Spec, frozen=True, kw_only=True):
+    """The training run that the mix is for."""
+
+    tokens: Positive
+
+
+class Eval(Spec, frozen=True, kw_only=True):
+    """A suite in JSON lines (`.gz` allowed), scored in bits per byte.
+
+    Held-out text: every item is the field `text`. With `continuation`, that field is scored given `context`. With `choices`
+    and `gold` (an index), the gold choice is scored given `context`, and accuracy is measured as well.
+    """
+
+    file: str
+    weight: NotNegative = 1.0  # in the objective, relative to the other suites
+    protect: bool = False  # its predicted bits per byte may not exceed those of the natural mix
+    text: str = "text"
+    context: str | None = None
+    continuation: str | None = None
+    choices: str | None = None
+    gold: str | None = None
+    joined_by: str = " "  # stands between context and continuation, and is scored with the continuation
+    max_items: Positive | None = None
+
+    def __post_init__(self) -> None:
+        if self.continuation is not None and self.choices is not None:
+            raise ValueError("a suite has either continuation or choices")
+        if (self.choices is None) != (self.gold is None):
+            raise ValueError("choices and gold come together\nhint: gold names the field with the index of the right choice")
+        if self.context is not None and self.continuation is None and self.choices is None:
+            raise ValueError("context needs continuation, or choices and gold")
+
+
+class Swarm(Spec, frozen=True, kw_only=True):
+    """The mixes that proxies are trained on: the natural, the uniform, one that leans on each source, and Dirichlet draws."""
+
+    runs: Positive | None = None  # null: 3 × (sources + 1)
+    strengths: tuple[AboveZero, AboveZero] = (2.0, 30.0)  # of the Dirichlet draws; log-uniform; small: far from the center
+    sparse: Share = 0.25  # share of the draws in which some sources are left out
+    replicates: Annotated[int, Meta(ge=0)] = 2  # of the natural mix with other seeds, which measure the noise
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if self.strengths[0] > self.strengths[1]:
+            raise ValueError("strengths are [lowest, highest]")
+
+
+class Proxy(Spec, frozen=True, kw_only=True):
+    """The small language model that is trained once per mix."""
+
+    layers: Positive = 3
+    width: Positive = 128
+    heads: Positive = 4
+    context: Positive = 512
+    tokens: Positive = 4_000_000
+    batch_tokens: Positive = 8192
+    learning_rate: AboveZero = 4e-3
+    warmup: Share = 0.1  # share of the steps
+    final_rate: Share = 0.1  # of the learning rate, at the end of the cosine
+    weight_decay: NotNegative = 0.1
+    simulate_repeats: bool = True  # subsample a source so that a proxy repeats it as often as the target would
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is not a multiple of 2 × {self.heads} heads")
+        if self.batch_tokens < self.context:
+            raise ValueError(f"batch_tokens {self.batch_tokens} hold no sequence of {self.context} tokens")
+        if self.tokens < self.batch_tokens:
+            raise ValueError(f"tokens {self.tokens} are fewer than one batch of {self.batch_tokens}")
+
+
+class SourceLimits(Spec, frozen=True, kw_only=True):
+    """Limits of one source, as shares of the target's tokens."""
+
+    min: Share = 0.0
+    max: Share = 1.0
+    fixed: Share | None = None
+    max_repeats: AboveZero | None = None  # null: that of all sources
+
+    def __post_init__(self) -> None:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        if self.fixed is not None and (self.min > 0 or self.max < 1):
+            raise ValueError("fixed excludes min and max")
+
+
+class Constraints(Spec, frozen=True, kw_only=True):
+    """What a mix must satisfy to be proposed."""
+
+    max_repeats: AboveZero = 4.0  # times that the target may read a source (Muennighoff 2023: 4 cost little)
+    sources: dict[str, SourceLimits] = {}
+    natural_pull: NotNegative = 0.01  # times the divergence from the natural mix, in nats, added to the relative loss
+
+
+class Confirm(Spec, frozen=True, kw_only=True):
+    """Train the chosen mix and its rivals with fresh seeds, each seed shared by all of them."""
+
+    seeds: Annotated[int, Meta(ge=2)] = 3
+    tokens: Positive | None = None  # null: those of the proxy
+    against: list[str] = field(default_factory=lambda: ["natural"])
+
+    def __post_init__(self) -> None:
+        for name in self.against:
+            if name not in RIVALS:
+                raise ValueError(f"unknown rival '{name}'\nhint: known: {', '.join(RIVALS)}")
+        if "natural" not in self.against:
+            raise ValueError("against must name natural: the verdict is a comparison with it")
+
+
+class Mix(Spec, frozen=True, kw_only=True):
+    """The top level of mixes/NAME.yaml."""
+
+    name: Name
+    target: Target
+    evals: dict[Name, str | Eval]
+    sources: list[str] | dict[str, str | list[str]] = []  # names of a workflow's sources ([]: all), or names and folders of token shards
+    tokenizer: str | None = None  # a tokenizer.json; null: the workflow's
+    description: str = ""
+    swarm: Swarm = field(default_factory=Swarm)
+    proxy: Proxy = field(default_factory=Proxy)
+    law: str = "auto"  # auto: per suite, by leave-one-out error
+    constraints: Constraints = field(default_factory=Constraints)
+    confirm: Confirm = field(default_factory=Confirm)
+
+    def __post_init__(self) -> None:
+        if not self.evals:
+            raise ValueError("a mix needs at least one suite under evals")
+        if sum(suite.weight for suite in self.suites.values()) <= 0:
+            raise ValueError("all suites have weight 0: there is nothing to optimize")
+        if self.law not in LAWS:
+            raise ValueError(f"unknown law '{self.law}'\nhint: known: {', '.join(LAWS)}")
+        if len(self.sources) == 1:
+            raise ValueError("one source alone needs no mix")
+        if self.sources:
+            for name in self.constraints.sources:
+                if name not in self.sources:
+                    raise ValueError(f"constraints name the source '{name}', which is not in sources\nhint: known: {', '.join(self.sources)}")
+
+    @property
+    def suites(self) -> dict[str, Eval]:
+        """The suites, with a plain path read as `{file: path}`."""
+        return {name: Eval(file=suite) if isinstance(suite, str) else suite for name, suite in self.evals.items()}
+
+
+class SolvedSource(Spec, frozen=True, kw_only=True):
+    """What the solved mix says of one source; shares are of the target's tokens."""
+
+    weight: Share  # what to train on
+    solved: Share  # what the solver proposed: the same, unless the verdict keeps the natural mix
+    low: Share  # 90 % interval of `solved` over resampled runs
+    high: Share
+    natural: Share
+    available_tokens: int
+    repeats: NotNegative  # of the source in the target, at `weight`
+
+
+class SolvedScore(Spec, frozen=True, kw_only=True):
+    """Bits per byte of one suite: as the law predicts them, and as the confirming proxies differ (solved minus natural)."""
+
+    law: str
+    natural: float
+    solved: float
+    low: float  # 90 % interval of the prediction
+    high: float
+    confirmed: float | None = None
+    confirmed_low: float | None = None  # 95 % interval
+    confirmed_high: float | None = None
+    verdict: str | None = None
+
+
+class SolvedMix(Spec, frozen=True, kw_only=True):
+    """The top level of mixes/NAME.solved.yaml: written by the tool, read by people, trainers and `curate mix diff`."""
+
+    name: Name
+    verdict: str  # better, no_difference_shown, worse, not_confirmed
+    keep: str  # solved, or natural
+    target_tokens: int
+    weights: dict[str, SolvedSource]
+    scores: dict[str, SolvedScore]
+    predicted_gain: tuple[float, float, float]  # relative to natural, corrected for the winner's curse: mean, and 90 % interval
+    warnings: list[str] = []
+    made_from: dict[str, str] = {}  # what → hash
+
+    def __post_init__(self) -> None:
+        total = sum(source.weight for source in self.weights.values())
+        if abs(total - 1) > 1e-4:
+            raise ValueError(f"the weights add up to {total:.6f}, not to 1")
