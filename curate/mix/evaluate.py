@@ -124,7 +124,9 @@ def _parts(row: dict[str, Any], spec: Mapping[str, Any], encoder: Encoder, line:
 
 def _field(row: dict[str, Any], name: str, where: str) -> Any:
     if name not in row:
-        raise InputError(f"has no field '{name}'", where=where, hint=f"its fields are {', '.join(sorted(map(str, row)))}; name the right one in evals")
+        raise InputError(
+            f"has no field '{name}'", where=where, hint=f"its fields are {', '.join(sorted(map(str, row)))}; name the right one in evals"
+        )
     return row[name]
 
 

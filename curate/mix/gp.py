@@ -24,8 +24,11 @@ def features(mixes: Array) -> Array:
     return np.asarray(np.log(np.maximum(mixes, 0.0) + EPSILON))
 
 
-def fit_hyper(mixes: Array, scores: Array, around_zero: bool = False) -> Array:
-    """Return [log lengths (sources), log spread, log noise], the latter two in the scores' units."""
+def fit_hyper(mixes: Array, scores: Array, around_zero: bool = False, start: Array | None = None) -> Array:
+    """Return [log lengths (sources), log spread, log noise], the latter two in the scores' units.
+
+    `start` is what such a fit to more or less the same runs returned.
+    """
     from scipy.optimize import minimize
 
     scale = float(np.sqrt(np.mean(scores**2)) if around_zero else scores.std()) or 1.0
@@ -35,9 +38,12 @@ def fit_hyper(mixes: Array, scores: Array, around_zero: bool = False) -> Array:
     best_value, best = np.inf, np.zeros(0)
     sources = mixes.shape[1]
     bounds = [(np.log(0.2), np.log(100.0))] * sources + [(np.log(0.05), np.log(20.0)), (np.log(1e-4), np.log(2.0))]
-    for shift in STARTS:
-        start = np.concatenate([np.full(sources, LENGTH + shift), [0.0, NOISE]])
-        found = minimize(_objective, start, args=(squares, y, around_zero), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 120})
+    if start is not None:
+        starts = [np.concatenate([start[:sources], start[-2:] - np.log(scale)])]
+    else:
+        starts = [np.concatenate([np.full(sources, LENGTH + shift), [0.0, NOISE]]) for shift in STARTS]
+    for begin in starts:
+        found = minimize(_objective, begin, args=(squares, y, around_zero), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 120})
         if found.fun < best_value:
             best_value, best = float(found.fun), found.x
     best = np.array(best, np.float64)
@@ -66,7 +72,13 @@ def _objective(hyper: Array, squares: Array, y: Array, around_zero: bool) -> tup
     by_length = 0.5 * np.einsum("ij,ijs->s", weighted, squares) * inverse
     away = hyper[:sources] - LENGTH
     off = hyper[-1] - NOISE
-    value = 0.5 * float(rest @ alpha) + 0.5 * logdet + 0.5 * float(away @ away) / LENGTH_SPREAD**2 + 0.5 * (off / NOISE_SPREAD) ** 2 + 0.5 * hyper[-2] ** 2
+    value = (
+        0.5 * float(rest @ alpha)
+        + 0.5 * logdet
+        + 0.5 * float(away @ away) / LENGTH_SPREAD**2
+        + 0.5 * (off / NOISE_SPREAD) ** 2
+        + 0.5 * hyper[-2] ** 2
+    )
     by_spread = float(weighted.sum())
     by_noise = noise * float(np.trace(inner))
     gradient = np.concatenate([-by_length + away / LENGTH_SPREAD**2, [-by_spread + hyper[-2], -by_noise + off / NOISE_SPREAD**2]])

@@ -29,6 +29,7 @@ Array = NDArray[np.float64]
 PREFERENCE = ("power", "log_linear", "ridge", "power_gp", "gp")
 NEARLY_EQUAL = 1.02
 STEPS = 80  # of Levenberg and Marquardt, at most
+TOLERANCE = 1e-5  # a step that lowers the cost by less than this share is the last
 RIDGES = 10.0 ** np.arange(-8, 3)
 CHUNK = 32  # fits that are done at once
 NOISE_SHARE = 0.02  # of the scores' spread: what the priors are weighed against
@@ -131,11 +132,12 @@ def _leave_one_out(kind: str, mixes: Array, scores: Array, full: Fit) -> tuple[F
     guesses = np.diagonal(left_out.predict(mixes)).copy()
     if kind in ("gp", "power_gp"):
         groups = np.arange(runs) % min(8, runs)
+        rest = scores - (Fit("power", {"p": full.fixed["p"]}, {}).predict(mixes)[0] if kind == "power_gp" else 0.0)
         for group in range(groups.max() + 1):
             inside = np.flatnonzero(groups == group)
             kept = np.flatnonzero(groups != group)
-            hyper = fit(kind, mixes[kept], scores[kept]).fixed
-            refit = Fit(kind, left_out.values, {**full.fixed, **{n: v for n, v in hyper.items() if n != "mixes"}})
+            hyper = gp.fit_hyper(mixes[kept], rest[kept], kind == "power_gp", full.fixed["hyper"])
+            refit = Fit(kind, left_out.values, {**full.fixed, "hyper": hyper})
             again = fit(kind, mixes, scores, 1.0 - np.eye(runs)[inside], refit)
             guesses[inside] = again.predict(mixes[inside])[np.arange(len(inside)), np.arange(len(inside))]
     return left_out, scores - guesses
@@ -236,29 +238,30 @@ def _prior(kind: str, scores: Array, sources: int, extra: int) -> tuple[Array, A
 def _minimize(curve: Any, values: Array, mixes: Array, scores: Array, weights: Array, prior: Array, precision: Array) -> tuple[Array, Array]:
     """Minimize Σ weight · residual² / τ² + the prior for each row of `weights`; return parameters [B, p] and costs [B]."""
     scale = 1 / max(NOISE_SHARE * float(scores.std()), 1e-9) ** 2
-    damping = np.full(len(values), 1e-2)
+    values, damping, active = values.copy(), np.full(len(values), 1e-2), np.arange(len(values))
 
-    def cost_of(at: Array) -> Array:
+    def cost_of(at: Array, counted: Array) -> Array:
         away = at - prior
-        lost: Array = scale * (weights * (scores - curve(at, mixes)[0]) ** 2).sum(1) + np.einsum("bi,ij,bj->b", away, precision, away)
-        return lost
+        return np.asarray(scale * (counted * (scores - curve(at, mixes)[0]) ** 2).sum(1) + ((away @ precision) * away).sum(1))
 
-    cost = cost_of(values)
+    cost = cost_of(values, weights)
     for _ in range(STEPS):
-        predicted, jacobian = curve(values, mixes)
-        weighted = jacobian * (weights * scale)[:, :, None]
-        gram = np.einsum("bni,bnj->bij", weighted, jacobian, optimize=True) + precision
-        slope = np.einsum("bni,bn->bi", weighted, scores - predicted) - (values - prior) @ precision
-        diagonal = np.einsum("bii->bi", gram)
-        damped = gram + (damping[:, None] * diagonal)[:, :, None] * np.eye(values.shape[1])
+        here, counted = values[active], weights[active]
+        predicted, jacobian = curve(here, mixes)
+        weighted = np.swapaxes(jacobian * (counted * scale)[:, :, None], 1, 2)
+        gram = weighted @ jacobian + precision
+        slope = (weighted @ (scores - predicted)[:, :, None])[:, :, 0] - (here - prior) @ precision
+        damped = gram + damping[active, None, None] * np.diagonal(gram, axis1=1, axis2=2)[:, :, None] * np.eye(values.shape[1])
         step = np.clip(np.linalg.solve(damped, slope[..., None])[..., 0], -3, 3)
-        tried = cost_of(values + step)
-        good = tried < cost
-        values = np.where(good[:, None], values + step, values)
-        gain = np.where(good, cost - tried, 0.0)
-        cost = np.where(good, tried, cost)
-        damping = np.clip(np.where(good, damping * 0.3, damping * 4), 1e-9, 1e9)
-        if np.all((gain <= 1e-7 * cost) & (good | (damping > 1e6))):
+        tried = cost_of(here + step, counted)
+        good = tried < cost[active]
+        finished = np.where(good, cost[active] - tried <= TOLERANCE * tried, damping[active] > 1e5)
+        moved = active[good]
+        values[moved] += step[good]
+        cost[moved] = tried[good]
+        damping[active] = np.clip(np.where(good, damping[active] * 0.2, damping[active] * 5), 1e-9, 1e9)
+        active = active[~finished]
+        if not len(active):
             break
     return values, cost
 

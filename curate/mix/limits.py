@@ -22,7 +22,9 @@ def natural_weights(tokens: Mapping[str, int]) -> dict[str, float]:
     """Return shares in proportion to the available tokens. Raises SpecError when a source is empty."""
     empty = [name for name, count in tokens.items() if count <= 0]
     if empty:
-        raise SpecError(f"no tokens in {', '.join(sorted(empty))}", where="sources", hint="leave them out of the mix, or look in the funnel for what dropped them")
+        raise SpecError(
+            f"no tokens in {', '.join(sorted(empty))}", where="sources", hint="leave them out of the mix, or look in the funnel for what dropped them"
+        )
     total = sum(tokens.values())
     return {name: tokens[name] / total for name in sorted(tokens)}
 
@@ -35,7 +37,9 @@ def bounds(constraints: Constraints, tokens: Mapping[str, int], target_tokens: i
     names = sorted(tokens)
     for name in constraints.sources:
         if name not in tokens:
-            raise SpecError(f"constraints name the source '{name}', which the mix does not have", where="constraints.sources", hint=f"known: {', '.join(names)}")
+            raise SpecError(
+                f"constraints name the source '{name}', which the mix does not have", where="constraints.sources", hint=f"known: {', '.join(names)}"
+            )
     low, high = np.zeros(len(names)), np.ones(len(names))
     supply = {name: repeat_limit(constraints, name) * tokens[name] / target_tokens if target_tokens else np.inf for name in names}
     for i, name in enumerate(names):

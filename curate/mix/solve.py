@@ -164,9 +164,7 @@ def _resampled(problem: Problem) -> dict[str, Any]:
     runs = len(problem.mixes)
     draws = np.random.default_rng(0).integers(0, runs, (RESAMPLES, runs))
     counts = np.stack([np.bincount(draw, minlength=runs) for draw in draws]).astype(np.float64)
-    return {
-        suite: laws_of.fit(fitted.full.kind, problem.mixes, problem.scores[suite], counts, fitted.full) for suite, fitted in problem.laws.items()
-    }
+    return {suite: laws_of.fit(fitted.full.kind, problem.mixes, problem.scores[suite], counts, fitted.full) for suite, fitted in problem.laws.items()}
 
 
 def _gain(problem: Problem, fits: Mapping[str, Any], w: Array) -> float:

@@ -55,7 +55,9 @@ class Stream:
         """
         proxy, seed = run["proxy"], run["seed"]
         if set(folders) != set(run["weights"]):
-            raise InputError(f"the mix names {', '.join(sorted(run['weights']))}; there are tokens of {', '.join(sorted(folders))}", where=f"run {run['run']}")
+            raise InputError(
+                f"the mix names {', '.join(sorted(run['weights']))}; there are tokens of {', '.join(sorted(folders))}", where=f"run {run['run']}"
+            )
         self.rows = proxy["batch_tokens"] // proxy["context"]
         self.num_steps = max(1, proxy["tokens"] // (self.rows * proxy["context"]))
         names, self._source, draw = slots(run["weights"], self.rows * self.num_steps, seed)
