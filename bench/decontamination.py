@@ -4,9 +4,9 @@
         --hosts c4.jsonl.gz --clean gsm8k_train.jsonl.gz --clean arxiv.jsonl.gz --items 200
 
 Any benchmark file and any host corpus (JSON lines with `text`) will do. From every sampled item one document per disguise is
-made: the item, disguised, inside a host document. A recall counts documents in which that very item was found. Thresholds of the
-n-gram matchers (share of an item's n-grams) are fitted on one half of the items and reported on the other: the lowest threshold
-without a false positive on the hosts. curate's is calibrated on the first half of the hosts; false positives are those on the other.
+made: the item, disguised, inside a host document. A recall counts documents in which that very item (or its twin, with the same
+question) was found. Everything is fitted on the first half of the hosts: curate's weights and evidence, and for the n-gram matchers
+the lowest share of an item's n-grams that no such host reaches. Leaks and false positives are reported on the second half.
 
 The n-gram matchers are small and in this file, since only what they match matters here: `13-gram` follows GPT-3's appendix C
 (lower case, punctuation stripped, any shared 13-gram; items with fewer words by all their words), `12-gram` follows datatrove's

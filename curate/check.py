@@ -100,6 +100,10 @@ def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
             validate(name, chosen, beside)
             if label(name) in SCHEMA.names:
                 raise SpecError(f"'{label(name)}' is a column of every document", hint="give the function another name")
+        labels = [label(name) for name, _ in named(options)]
+        twice = next((one for one in labels if labels.count(one) > 1), None)
+        if twice:
+            raise SpecError(f"two annotators would write the column '{twice}'", hint="rename one function, or move it to a step of its own")
     elif step.kind == "edit":
         from curate.edit import validate as validate_edit
 
@@ -108,7 +112,7 @@ def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
     elif step.kind == "filter":
         from curate.filter import block_of, load_block
 
-        load_block(*block_of(options, beside))
+        load_block(*block_of(options), beside)
     elif step.kind == "drop":
         for reason in options:
             check_reason(reason, "drop")
@@ -128,10 +132,20 @@ def _check_rules(where: str, steps: list[Step], project: Any) -> None:
     for k, step in enumerate(steps):
         if step.kind == "annotate":
             for name, options in named(step.options):
-                column = annotate(pa.RecordBatch.from_pylist([], SCHEMA), name, options, project.beside)
+                try:
+                    column = annotate(pa.RecordBatch.from_pylist([], schema), name, options, project.beside)
+                except CurateError:
+                    raise
+                except Exception as error:  # a user's own function
+                    what = f"fails on a batch without rows: {type(error).__name__}: {error}"
+                    hint = "an annotator is asked with no rows for the type of its column"
+                    raise SpecError(what, where=f"{where}: step {k + 1}: annotate.{name}", hint=hint) from error
                 schema = _with(schema, pa.field(label(name), column.type))
         elif step.kind == "classify":
-            schema = _with(schema, pa.field(step.options.classifier, pa.struct([("score", pa.float64())])))
+            from curate.specs.classifier import Classifier
+
+            classifier = load_spec(find("classifiers", step.options.classifier, project.root, project.beside), Classifier)
+            schema = _with(schema, pa.field(classifier.name, pa.struct([("score", pa.float64())])))
         elif step.kind == "drop":
             try:
                 Rules(step.options, schema)

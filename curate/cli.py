@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,18 +22,40 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     parsed = parser().parse_args(arguments)
     try:
-        return int(parsed.verb(parsed) or 0)
+        code = int(parsed.verb(parsed) or 0)
+        sys.stdout.flush()
+        return code
     except CurateError as error:
-        from curate.console import complain
-
-        complain(error)
-        return error.exit_code
+        return _complain(error)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away, `| head` for example
-        return 0
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            return 0
+        named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return _complain(CurateError(error.strerror or str(error) or type(error).__name__, where=", ".join(named)))
+
+
+def _complain(error: CurateError) -> int:
+    from curate.console import complain
+
+    complain(error)
+    return error.exit_code
+
+
+def _reader_is_gone() -> bool:
+    """Return whether nobody reads standard output any more (`| head` for example); then it leads nowhere from now on."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False
+    poll = select.poll()
+    poll.register(output, 0)
+    gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
 
 
 def parser() -> argparse.ArgumentParser:
@@ -186,7 +209,11 @@ def verify(arguments: argparse.Namespace) -> int:
     from curate.funnel import open_run
 
     folder = arguments.folder
-    folders = [folder] if (folder / "manifest.json").is_file() else [folder / stage.folder for stage in open_run(folder).stages]
+    if (folder / "manifest.json").is_file():
+        folders = [folder]
+    else:  # also what steps over all sources keep for themselves, which is no stage of any source
+        own = {path.parent for path in folder.rglob("manifest.json")}
+        folders = sorted(own | {folder / stage.folder for stage in open_run(folder).stages})
     wrong = [line for one in folders for line in verify_corpus(one)]
     for line in wrong:
         print(line)
@@ -198,6 +225,8 @@ def report(arguments: argparse.Namespace) -> None:
     """`curate report RUN`."""
     from curate.report import write_report
 
+    if arguments.output is not None and not arguments.output.absolute().parent.is_dir():
+        raise CurateError("no such folder", where=str(arguments.output.parent), hint="make it first")
     print(write_report(arguments.run, arguments.output))
 
 

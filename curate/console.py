@@ -18,8 +18,13 @@ from curate.tasks import Plan, Receipt
 
 
 def say(line: str) -> None:
-    """Print one line for the user."""
-    print(line, file=sys.stderr, flush=True)
+    """Print text for the user; control characters in it, which may come from crawled pages, are shown and not sent."""
+    print(visible(line), file=sys.stderr, flush=True)
+
+
+def visible(text: str) -> str:
+    """Replace control characters, except for line ends and tabs."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def complain(error: CurateError) -> None:
@@ -60,7 +65,7 @@ class Progress:
     def say(self, line: str) -> None:
         """Print a line without breaking the bars."""
         if self._bars is not None:
-            self._bars.console.print(line, markup=False, highlight=False)
+            self._bars.console.print(visible(line), markup=False, highlight=False)
         elif not self._quiet:
             say(line)
 
@@ -80,7 +85,8 @@ class Progress:
         if skipped:
             self._skipped += 1
             return
-        for folder in [f for f in self._tasks if self._bars.tasks[self._tasks[f]].finished]:
+        finished = {task.id for task in self._bars.tasks if task.finished} if self._bars is not None else set()
+        for folder in [folder for folder, task in self._tasks.items() if task in finished]:
             self._bars.remove_task(self._tasks.pop(folder))
         ledger = manifest.ledger
         parts = [f"{ledger.entered + ledger.created:,} in", f"{ledger.kept:,} kept"]
@@ -88,7 +94,7 @@ class Progress:
             parts.append(f"{sum(ledger.dropped.values()):,} dropped")
         if ledger.errored:
             parts.append(f"{ledger.errored:,} failed (quarantined)")
-        if manifest.shards:  # stages that write no documents, such as indexes, have nothing to tell
+        if manifest.base or "text: string" in manifest.schema:  # indexes and signatures have nothing to tell
             self.say(f"  {manifest.source:<12} {manifest.stage:<16} {', '.join(parts)}")
 
 
@@ -99,6 +105,7 @@ def _label(source: str, plan: Plan) -> str:
 def print_funnel(rows: list[Row]) -> None:
     """Print the funnel: for each source, each stage and the reasons why documents left."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -110,15 +117,16 @@ def print_funnel(rows: list[Row]) -> None:
     for row in rows:
         if row.source != source:
             source = row.source
-            table.add_row(f"[bold]{source}[/bold]", "", "", "")
+            table.add_row(f"[bold]{escape(visible(source))}[/bold]", "", "", "")
+        stage = escape(row.folder.rpartition("/")[2])
         if not row.complete:
-            table.add_row(f"  {row.folder.rpartition('/')[2]}", "", "", "not complete")
+            table.add_row(f"  {stage}", "", "", "not complete")
             continue
         sign = "" if row.exact else "≈"
         created = f"+{row.ledger.created:,} created" if row.ledger.created else ""
-        table.add_row(f"  {row.folder.rpartition('/')[2]}", f"{row.ledger.kept:,}", f"{sign}{row.kept_tokens:,}", created)
+        table.add_row(f"  {stage}", f"{row.ledger.kept:,}", f"{sign}{row.kept_tokens:,}", created)
         for reason, count in sorted(row.ledger.dropped.items(), key=lambda item: (-item[1], item[0])):
-            table.add_row(f"     {reason}", f"−{count:,}", f"≈−{row.dropped_tokens.get(reason, 0):,}", "")
+            table.add_row(f"     {escape(visible(reason))}", f"−{count:,}", f"≈−{row.dropped_tokens.get(reason, 0):,}", "")
         if row.ledger.errored:
             table.add_row("     failed (quarantined)", f"−{row.ledger.errored:,}", "", "")
     Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(table)

@@ -13,10 +13,11 @@ counted there). Every file is written under a temporary name and renamed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ class Manifest(msgspec.Struct, omit_defaults=True):
     schema: list[str] = []
     base: str | None = None  # the corpus that these annotations belong to, relative to this folder
     files: dict[str, str] = {}  # everything else that the stage wrote: relative path → sha256
+    sizes: dict[str, int] = {}  # of these files, in bytes
     ledgers: dict[str, Ledger] = {}  # per shard
     notes: dict[str, Any] = {}
     provenance: dict[str, str] = {}
@@ -216,6 +218,12 @@ class ShardFile:
         self._flush()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Let go of the file, which nobody will read; what goes wrong here (a full disk) has been reported already."""
+        self._waiting = []
+        with contextlib.suppress(OSError, pa.ArrowException):
+            self._writer.close()
+
 
 def text_sizes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return the UTF-8 bytes of each row's text, int64 [rows]; zeros where a batch has no text."""
@@ -229,6 +237,24 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def flush_to_disk(path: Path) -> None:
+    """Return when the bytes of `path` are on the disk, and not only in the memory of the machine."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def have_sizes(folder: Path, names: Iterable[str], sizes: dict[str, int]) -> bool:
+    """Return whether all of `names` are files in `folder`, of the sizes that are known."""
+    for name in names:
+        try:
+            size = (folder / name).stat().st_size
+        except OSError:
+            return False
+        if sizes.get(name, size) != size:
+            return False
+    return True
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -19,7 +19,7 @@ from curate.annotate.columns import text_of
 from curate.corpus import Corpus, sha256_of
 from curate.engine import StagePlan, Work, checksums, make_plan
 from curate.errors import CurateError
-from curate.functions import checked_options, files_of, find, label
+from curate.functions import checked_options, files_of, find, label, sources
 from curate.tasks import Output, Task, code_version
 
 NAMES = ("drop_citations", "drop_lines", "fix_mojibake", "mask_pii")
@@ -45,9 +45,8 @@ def validate(name: str, options: Mapping[str, Any], folder: Path | None = None) 
 
 
 def files(name: str, options: Mapping[str, Any], folder: Path | None = None) -> list[Path]:
-    """Return the files that an edit's result depends on: those that its options name, and the user's own .py file."""
-    own = [((folder or Path()) / name.rpartition(":")[0]).resolve()] if name.rpartition(":")[0].endswith(".py") else []
-    return own + files_of(validate(name, options, folder))
+    """Return the files that an edit's result depends on: those that its options name, and the user's own code."""
+    return sources(name, folder) + files_of(validate(name, options, folder))
 
 
 def edit(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = None, folder: Path | None = None) -> pa.RecordBatch:

@@ -8,6 +8,7 @@ last position says which record it was at, and a record that kills its process t
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import selectors
@@ -25,11 +26,11 @@ import msgspec
 
 import curate.errors
 from curate import __version__
-from curate.corpus import Corpus, Manifest, read_manifest, write_json
+from curate.corpus import Corpus, Manifest, have_sizes, read_manifest, write_json
 from curate.errors import CurateError, InputError
 from curate.ledger import check_budget, total
 from curate.specs.workflow import Budget
-from curate.tasks import Plan, Receipt, Suspects, Task, finished, hash_of, read_receipt, receipt_path, run_task
+from curate.tasks import BETWEEN, WHOLE, Plan, Receipt, Suspects, Task, finished, hash_of, read_receipt, receipt_path, run_task
 from curate.worker import POSITION
 
 HANG_SECONDS = 1800  # a worker that stays on one record for so long is stopped, as if the record had killed it
@@ -211,6 +212,7 @@ def _conclude(stage: StagePlan) -> Manifest:
         schema=_common_schema(receipts, folder),
         base=os.path.relpath(stage.base, folder) if stage.base else None,
         files={name: checksum for receipt in receipts for name, checksum in receipt.files.items()},
+        sizes={name: size for receipt in receipts for name, size in receipt.sizes.items()},
         ledgers={receipt.name: receipt.ledger for receipt in receipts},
         notes={receipt.name: receipt.notes for receipt in receipts if receipt.notes},
         provenance={"curate": __version__, **stage.code},
@@ -226,12 +228,8 @@ def _complete_already(folder: Path, key: str) -> Manifest | None:
         return None
     if manifest.key != key:
         return None
-    sizes = {f"{shard.name}.parquet": shard.bytes for shard in manifest.shards}
-    for name in [*sizes, *manifest.files]:
-        path = folder / name
-        if not path.is_file() or (name in sizes and path.stat().st_size != sizes[name]):
-            return None
-    return manifest
+    sizes = manifest.sizes | {f"{shard.name}.parquet": shard.bytes for shard in manifest.shards}
+    return manifest if have_sizes(folder, [*sizes, *manifest.files], sizes) else None
 
 
 def _common_schema(receipts: list[Receipt], folder: Path) -> list[str]:
@@ -277,6 +275,7 @@ class _Worker:
 
     def __init__(self, number: int, scratch: Path, log: Path) -> None:
         self.job: int | None = None
+        self.hung = False  # and was stopped for it
         self.moved = (time.monotonic(), (-1, -1))
         path = scratch / f"watch-{number}"
         path.write_bytes(POSITION.pack(-1, -1))
@@ -284,9 +283,12 @@ class _Worker:
             self._map = mmap.mmap(file.fileno(), POSITION.size)
         self.log = log
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
+        # A worker finds modules where this process does, and nowhere else: not in the folder that the command happens to run in.
+        environment["PYTHONPATH"] = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
         with log.open("ab") as stderr:
+            self._log_start = stderr.tell()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "curate.worker", str(path), str(os.getpid())],
+                [sys.executable, "-P", "-m", "curate.worker", str(path), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -319,8 +321,16 @@ class _Worker:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
-        self.stdin.close()
-        self.stdout.close()
+        for pipe in (self.stdin, self.stdout):
+            with contextlib.suppress(OSError):  # what was not sent cannot be flushed to a dead process
+                pipe.close()
+
+    def last_words(self) -> str:
+        """Return the end of what this worker wrote to its log."""
+        with self.log.open("rb") as file:
+            file.seek(max(self._log_start, self.log.stat().st_size - 2000))
+            lines = file.read().decode("utf-8", "replace").strip().splitlines()
+        return "\n".join(lines[-5:])
 
 
 class Local:
@@ -353,6 +363,7 @@ class Local:
                             waiting.appendleft(j)
                     for worker in self._workers:
                         if worker.job is not None and worker.hangs():
+                            worker.hung = True
                             worker.process.kill()
             except BaseException:
                 self.close()
@@ -421,19 +432,26 @@ class _Attempts:
         return False
 
     def died(self, i: int, worker: _Worker) -> None:
-        """Take note of where the worker of task `i` died; raise when no record can answer for it."""
-        place, how = worker.position(), _how(worker)
+        """Take note of where the worker of task `i` died; raise when no record can answer for it.
+
+        A batch whose worker died twice is taken row by row; a row whose worker died twice is quarantined. A row that does it by
+        SIGKILL or SIGTERM needs three deaths: these come from outside more often than from a record.
+        """
+        (batch, row), how = worker.position(), _how(worker)
         seen = self._places.setdefault(i, [])
-        if place in seen and place[0] >= 0:
-            if place[1] >= 0:
-                self._poison.setdefault(i, []).append((*place, how))
-                seen.clear()
-            else:
-                self._isolate.setdefault(i, []).append(place[0])
-        seen.append(place)
+        seen.append((batch, row))
+        deaths = seen.count((batch, row))
+        if batch >= 0 and row == WHOLE and deaths > 1:
+            self._isolate.setdefault(i, []).append(batch)
+            seen.clear()
+        elif batch >= 0 and row >= 0 and deaths > (2 if _from_outside(worker) else 1):
+            self._poison.setdefault(i, []).append((batch, row, how))
+            seen.clear()
         if len(seen) >= MAX_DEATHS:
-            hint = f"the end of its log is in {worker.log}; if the machine ran out of memory, use fewer --workers"
-            raise TaskError(f"its worker died {len(seen)} times; the last time it was {how}", where=self._where(i), hint=hint)
+            where = f" while reading or writing after record {BETWEEN - row}" if row <= BETWEEN else ""
+            hint = worker.last_words() if batch < 0 else ""
+            hint = hint or f"the end of its log is in {worker.log}; if the machine ran out of memory, use fewer --workers"
+            raise TaskError(f"its worker died {len(seen)} times; the last time it was {how}{where}", where=self._where(i), hint=hint)
 
     def _where(self, i: int) -> str:
         plan, task = self.jobs[i]
@@ -441,9 +459,13 @@ class _Attempts:
 
 
 def _how(worker: _Worker) -> str:
-    if worker.hangs():
+    if worker.hung:
         return f"stopped: no progress for {HANG_SECONDS} s"
     code = worker.process.returncode
     if code is not None and code < 0:
         return f"killed its process ({signal.Signals(-code).name})"
     return f"ended its process (exit code {code})"
+
+
+def _from_outside(worker: _Worker) -> bool:
+    return not worker.hung and worker.process.returncode in (-signal.SIGKILL, -signal.SIGTERM)

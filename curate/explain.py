@@ -126,7 +126,7 @@ def _event(folder: Path, stage: Stage, key: str, row: dict[str, Any], present: b
 def _rules(folder: Path, stage: Stage, row: dict[str, Any]) -> list[dict[str, Any]]:
     if stage.kind != "drop":
         return []
-    rules = read_manifest(folder).spec["rules"]
+    rules = dict(read_manifest(folder).spec["rules"])
     return [{"reason": reason, "condition": condition, "compared": comparisons(condition, row)} for reason, condition in rules.items()]
 
 
@@ -140,7 +140,7 @@ def as_text(path: Trace) -> str:
     for event in path.events:
         lines.append(f"{event.stage}: {event.outcome}{f' as {_visible(event.reason)}' if event.reason else ''}")
         if len(event.reasons) > 1:
-            lines.append(f"    also: {', '.join(event.reasons[1:])}")
+            lines.append(f"    also: {_visible(', '.join(event.reasons[1:]))}")
         lines += [f"    {name}: {_scores(values)}" for name, values in event.scores.items()]
         lines += _rule_lines(event)
         lines += [f"    {name}: {_visible(str(value))}" for name, value in event.detail.items()]

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from curate.corpus import Corpus
-from curate.engine import StagePlan, make_plan, shard_work
-from curate.errors import MissingExtra, SpecError
-from curate.functions import checked_options, find
+from curate.corpus import Corpus, sha256_of
+from curate.engine import StagePlan, Work, checksums, make_plan
+from curate.errors import CurateError, MissingExtra, SpecError
+from curate.functions import checked_options, files_of, find, sources
 from curate.specs.load import nearest
 from curate.tasks import Output, Task, code_version
 
@@ -39,12 +40,27 @@ def load_block(name: str, options: dict[str, Any], base: Path | None = None) -> 
     options = checked_options(name, function, options, base)
 
     def apply(batch: pa.RecordBatch) -> Decision:
-        answers = function(batch, **options)
-        if len(answers) != batch.num_rows:
-            raise ValueError(f"{name} answered for {len(answers)} of {batch.num_rows} documents")
-        return batch, [None if answer is True else answer if isinstance(answer, str) else "filtered" for answer in answers]
+        return batch, _reasons(function(batch, **options), batch.num_rows, name)
 
     return apply
+
+
+def _reasons(answers: Any, rows: int, name: str) -> list[str | None]:
+    """Return the reason to drop each row, or None, from what a user's function answered: a list or an array of bool or str.
+
+    Raises CurateError for anything else: dropping or keeping by mistake is worse than stopping.
+    """
+    for method in ("to_pylist", "tolist"):  # Arrow's and NumPy's own booleans are neither True nor False
+        if hasattr(answers, method):
+            answers = getattr(answers, method)()
+    answers = answers if isinstance(answers, (list, tuple)) else [answers]
+    answers = [answer.item() if type(answer).__module__ == "numpy" else answer for answer in answers]
+    wrong = next((answer for answer in answers if not isinstance(answer, (bool, str)) or answer == ""), None)
+    if wrong is not None or None in answers:
+        raise CurateError(f"answered {wrong!r} for a document", where=name, hint="True keeps it; False, or a reason as text, drops it")
+    if len(answers) != rows:
+        raise CurateError(f"answered {len(answers)} times for {rows} documents", where=name, hint="one answer for each row, in their order")
+    return [None if answer is True else _word(answer) if isinstance(answer, str) else "filtered" for answer in answers]
 
 
 def _datatrove_block(name: str, options: dict[str, Any]) -> Callable[[pa.RecordBatch], Decision]:
@@ -120,30 +136,34 @@ def _word(reason: str) -> str:
     return re.sub(r"[^a-z]+", "_", re.sub(r"\d+(?:\.\d+)?", "", reason.lower())).strip("_") or "filtered"
 
 
-def block_of(step: dict[str, dict[str, Any]] | str, beside: Path) -> tuple[str, dict[str, Any]]:
-    """Return the name, absolute if it is a file, and the options of the one block that a step names."""
-    name, options = (step, {}) if isinstance(step, str) else next(iter(step.items()))
+def block_of(step: dict[str, dict[str, Any]] | str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options of the one block that a step names."""
     if isinstance(step, dict) and len(step) != 1:
         raise SpecError(f"a filter step names one block; this one names {len(step)}", where="filter", hint="write one step for each")
-    file, colon, function = name.partition(":")
-    return (f"{(beside / file).resolve()}{colon}{function}" if file.endswith(".py") else name), options
+    return (step, {}) if isinstance(step, str) else next(iter(step.items()))
 
 
 def plan(step: dict[str, dict[str, Any]] | str, corpus: Corpus, source: str, target: Path, beside: Path) -> StagePlan:
-    """Plan one filter step over one source."""
-    name, options = block_of(step, beside)
-    code = code_version("curate.filter", libraries=["datatrove"] if name.startswith("datatrove.") else [])
-    if name.partition(":")[0].endswith(".py"):
-        code |= code_version(name.partition(":")[0])
+    """Plan one filter step over one source; `beside` is the folder of the spec, where the paths in it begin."""
+    name, options = block_of(step)
+    theirs = name.startswith("datatrove.")
+    code = code_version("curate.filter", libraries=["datatrove"] if theirs else [])
+    content: list[str] = []
+    if not theirs:
+        checked = checked_options(name, find(name, {}, beside, "filter"), options, beside)
+        content = [sha256_of(file) for file in [*sources(name, beside), *files_of(checked)]]
+    inputs = [str(corpus.folder), str(beside)]
+    work = [Work(name, inputs, [*checksums(corpus, name), *content], {}, shard.rows) for name, shard in corpus.shards.items()]
     settings = {"block": name, "options": options}
-    return StagePlan(make_plan("filter", "curate.filter:filter_shard", target, settings, code, shard_work(corpus)), source, code)
+    return StagePlan(make_plan("filter", "curate.filter:filter_shard", target, settings, code, work), source, code)
 
 
 def filter_shard(task: Task, options: dict[str, Any], out: Output) -> None:
-    """Task function: apply one block to a shard. `options`: {"block": name, "options": {…}}."""
+    """Task function: apply one block to a shard. `inputs`: the corpus, the folder of the spec; `options`: {"block": name, "options": {…}}."""
     corpus = Corpus.open(task.inputs[0])
     out.empty(corpus.schema())
-    block = load_block(options["block"], options["options"])
+    block = load_block(options["block"], options["options"], Path(task.inputs[1]))
     for rows, (batch, reasons) in out.map(corpus.batches(task.name), block):
-        out.write(batch.filter(pa.array([reason is None for reason in reasons])))
-        out.drop(rows.filter(pa.array([reason is not None for reason in reasons])), [[reason] for reason in reasons if reason is not None])
+        keep = pa.array([reason is None for reason in reasons], pa.bool_())
+        out.write(batch.filter(keep))
+        out.drop(rows.filter(pc.invert(keep)), [[reason] for reason in reasons if reason is not None])

@@ -8,6 +8,7 @@ or its options are passed as they are written.
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib
@@ -122,6 +123,58 @@ def _path(folder: Path, kind: type, value: Any) -> Any:
     return path
 
 
-def files_of(options: Mapping[str, Any]) -> list[Path]:
-    """Return the files that checked options name: what they contain belongs into a stage's key."""
-    return sorted(value for value in options.values() if isinstance(value, Path))
+def files_of(options: Any) -> list[Path]:
+    """Return the files that checked options name, in lists and folders too: what they contain belongs into a stage's key."""
+    if isinstance(options, Path):
+        return sorted(path for path in options.rglob("*") if path.is_file()) if options.is_dir() else [options]
+    inner = options.values() if isinstance(options, Mapping) else options if isinstance(options, (list, tuple, set, frozenset)) else []
+    return sorted({path for value in inner for path in files_of(value)})
+
+
+def sources(name: str, folder: Path | None) -> list[Path]:
+    """Return the Python files that a user's function is made of; [] for a shipped one.
+
+    These are its module, its module's package, and what they import from beside them; installed packages that are
+    imported from there are not followed. A function that imports by a computed name is beyond this.
+    """
+    module, colon, _ = name.rpartition(":")
+    if not colon:
+        return []
+    if module.endswith(".py"):
+        return _imported([((folder or Path()) / module).resolve()])
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return []
+    path = Path(spec.origin).resolve()
+    within = path.name == "__init__.py" or "." in module
+    return sorted(path.parent.rglob("*.py")) if within else _imported([path])
+
+
+def _imported(found: list[Path]) -> list[Path]:
+    """Return `found` and the files beside them, or in a package beside them, that they import, and so on."""
+    for path in found:  # grows
+        roots = {path.parent, *(Path(entry).resolve() for entry in sys.path if path.is_relative_to(Path(entry).resolve()))}
+        for name in sorted(_names_imported(path)):
+            for root in sorted(roots):
+                module = root.joinpath(*name.split("."))
+                inside = [module.with_name(f"{module.name}.py"), *(sorted(module.rglob("*.py")) if (module / "__init__.py").is_file() else [])]
+                found += [file for file in inside if file.is_file() and file not in found]
+    return sorted(found)
+
+
+def _names_imported(path: Path) -> set[str]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return set()  # loading it says what is wrong
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = f"{node.module}." if node.module else ""
+            names |= {base + alias.name for alias in node.names} | ({node.module} if node.module else set())
+    return {part for name in names for part in (name, name.partition(".")[0]) if "*" not in part}

@@ -58,6 +58,8 @@ def starter() -> Path:
 
 def init(target: Path) -> list[Path]:
     """Copy the shipped specs into `target`; existing files are left alone, and an error if any would be overwritten."""
+    if target.exists() and not target.is_dir():
+        raise CurateError("is a file", where=str(target), hint="choose a folder")
     files = {path: target / path.relative_to(starter()) for folder in FOLDERS for path in sorted((starter() / folder).rglob("*.yaml"))}
     taken = [path for path in files.values() if path.exists()]
     if taken:

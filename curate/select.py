@@ -5,12 +5,16 @@
 
 DuckDB evaluates the conditions, in an empty database of its own with files, network and extensions off. All the conditions
 that hold are recorded; the first one in the spec counts. A condition that is null (a measure is missing) does not hold: what is
-unknown drops nothing. Rows are joined back by id, never by position.
+unknown drops nothing. Rows are joined back by id, never by position. A condition sees one document: what depends on other rows
+(aggregates, windows, subqueries), on chance or on the time would give another corpus with other batches, and is refused.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +24,7 @@ from curate.corpus import Corpus
 from curate.errors import InputError, SpecError
 from curate.tasks import Output, Task
 
-_REASON = re.compile(r"^[a-z][a-z0-9_]*$")
+_REASON = re.compile(r"[a-z][a-z0-9_]*")
 _COMPARISON = re.compile(r"([a-z_][\w]*(?:\.[a-z_]\w*)*)\s*(<=|>=|<>|!=|<|>|=)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?|'[^']*'|true|false)", re.IGNORECASE)
 
 
@@ -37,6 +41,7 @@ class Rules:
         self._connection.register("documents", empty)
         for reason, condition in rules.items():
             check_reason(reason, where)
+            check_condition(condition, schema.names, f"{where}.{reason}")
             try:
                 kind = self._connection.execute(f"DESCRIBE SELECT ({condition}\n) AS hit FROM documents").fetchall()[0][1]
                 self._connection.execute(f"SELECT ({condition}\n) AS hit FROM documents").fetchall()
@@ -44,14 +49,16 @@ class Rules:
                 raise SpecError(_first_line(error), where=f"{where}.{reason}", hint=_columns(schema)) from error
             if kind != "BOOLEAN":
                 raise SpecError(f"is a {kind}, not a condition: {condition}", where=f"{where}.{reason}", hint="compare it with something")
-        hits = ", ".join(f'coalesce(({condition}\n), false) AS "{reason}"' for reason, condition in rules.items())
-        self._query = f"SELECT id, {hits} FROM documents"
+        # Names of our own, by position: a reason may be named as a column is.
+        self._hits = [f"hit {i}" for i in range(len(rules))]
+        hits = [f'coalesce(({condition}\n), false) AS "{hit}"' for hit, condition in zip(self._hits, rules.values(), strict=True)]
+        self._query = f"SELECT {', '.join(['id AS document', *hits])} FROM documents"
 
     def decide(self, batch: pa.RecordBatch) -> list[list[str]]:
         """Return, for each row of `batch`, all the reasons to drop it, in the order of the spec; [] keeps it."""
         self._connection.register("documents", pa.Table.from_batches([batch]))
         table = self._connection.execute(self._query).fetchnumpy()
-        ids, hits = table["id"].tolist(), [table[reason].tolist() for reason in self._reasons]
+        ids, hits = table["document"].tolist(), [table[hit].tolist() for hit in self._hits]
         rows = [[reason for reason, hit in zip(self._reasons, row, strict=True) if hit] for row in zip(*hits, strict=True)]
         wanted = batch.column("id").to_pylist()
         if ids == wanted:
@@ -82,8 +89,76 @@ def connect() -> Any:
 
 def check_reason(reason: str, where: str) -> None:
     """Raise SpecError unless `reason` is a fixed word such as `too_short`."""
-    if not _REASON.match(reason):
+    if not _REASON.fullmatch(reason):
         raise SpecError(f"'{reason}' is not a name for a reason", where=where, hint="lower-case letters, digits and _, such as too_short")
+
+
+def check_condition(condition: str, columns: list[str], where: str) -> None:
+    """Raise SpecError when `condition` is more than one condition over one row, or is not the same every time."""
+    frame, _ = _parsed("SELECT (true\n)")
+    found, conditions = _parsed(f"SELECT ({condition}\n)")
+    if found is None:
+        return  # not SQL at all, which DuckDB's own message says better
+    if found != frame or len(conditions) != 1:
+        raise SpecError(f"is not one condition: {condition}", where=where, hint="combine conditions with and, or")
+    functions = _functions()
+    for node in _nodes(conditions[0]):
+        kind, name = node.get("class", ""), str(node.get("function_name", "")).lower()
+        if kind in ("SUBQUERY", "WINDOW", "STAR", "POSITIONAL_REFERENCE", "PARAMETER"):
+            what = {"SUBQUERY": "a subquery", "WINDOW": "a window function", "STAR": "a star"}.get(kind, "a reference by position")
+            raise SpecError(f"{what} cannot stand in a rule", where=where, hint="a rule sees one document, by the names of its columns")
+        if kind == "COLUMN_REF" and len(node["column_names"]) == 1 and node["column_names"][0].lower() not in map(str.lower, columns):
+            name = str(node["column_names"][0]).lower()  # current_date and the like are written as columns are
+            name = name if functions.get(name) == "varies" else ""
+        trouble = functions.get(name)
+        if trouble == "varies":
+            hint = "a rule gives the same every time; to sample, compare hash(id), such as hash(id) % 100 < 10"
+            raise SpecError(f"{name} is not the same every time", where=where, hint=hint)
+        if trouble == "rows":
+            raise SpecError(f"{name} looks at more than one row", where=where, hint="a rule sees one document; annotators measure")
+
+
+def _parsed(query: str) -> tuple[Any, list[Any]]:
+    """Return a query's tree without its conditions, and its conditions; (None, []) when it cannot be parsed."""
+    tree = json.loads(_parser().execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0][0])
+    if tree["error"]:
+        return None, []
+    conditions = tree["statements"][0]["node"].pop("select_list", [])
+    return tree, conditions
+
+
+@functools.cache
+def _parser() -> Any:
+    """Return a connection to ask about SQL; opening one costs more than all the questions."""
+    return connect()
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    for inner in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else []:
+        yield from _nodes(inner)
+
+
+@functools.cache
+def _functions() -> dict[str, str]:
+    """Return the functions that no rule may call: "varies" (by chance, time, session) or "rows" (it sees more than one, or makes some)."""
+    columns = "function_name, list(DISTINCT function_type), list(DISTINCT stability), any_value(macro_definition)"
+    query = f"SELECT {columns} FROM duckdb_functions() GROUP BY 1"
+    refused, macros = {}, {}
+    for name, kinds, stabilities, definition in _parser().execute(query).fetchall():
+        if not {"scalar", "macro"} & set(kinds):
+            refused[name] = "rows"
+        elif {"VOLATILE", "CONSISTENT_WITHIN_QUERY"} & set(stabilities):
+            refused[name] = "varies"
+        elif "macro" in kinds:
+            macros[name] = set(re.findall(r"\w+", definition or ""))
+    refused |= dict.fromkeys(("unnest", "current_timestamp", "localtime", "localtimestamp", "current_time"), "varies") | {"unnest": "rows"}
+    for name, words in macros.items():  # such as geomean, which is exp(avg(ln(x)))
+        called = {refused[word] for word in words - {"list", "first", "last", "any_value", "mode"} if word in refused}
+        if called and not name.startswith(("list_", "array_")):
+            refused[name] = "varies" if "varies" in called else "rows"
+    return refused
 
 
 def comparisons(condition: str, row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -105,11 +180,11 @@ def comparisons(condition: str, row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def drop_shard(task: Task, options: dict[str, Any], out: Output) -> None:
-    """Task function: decide one shard. `options`: {"rules": reason → condition}."""
+    """Task function: decide one shard. `options`: {"rules": [[reason, condition], …]}, in the order in which they count."""
     corpus = Corpus.open(task.inputs[0])
     schema = corpus.schema()
     out.empty(schema)
-    rules = Rules(options["rules"], schema)
+    rules = Rules(dict(options["rules"]), schema)
     for batch, reasons in out.map(corpus.batches(task.name), rules.decide):
         keep = pa.array([not row for row in reasons], pa.bool_())
         out.write(batch.filter(keep))

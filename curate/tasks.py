@@ -17,6 +17,7 @@ A task function is `function(task: Task, options: dict, out: Output) -> None`. T
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -32,12 +33,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curate.corpus import DROPPED, ERRORS, Shard, ShardFile, sha256_of, text_sizes, write_json
+from curate.corpus import DROPPED, ERRORS, Shard, ShardFile, flush_to_disk, have_sizes, sha256_of, text_sizes, write_json
 from curate.errors import CurateError, SpecError
 from curate.functions import find
 from curate.ledger import Ledger
 
 FORMAT = 1  # of what tasks write; raising it makes every stage run again
+
+WHOLE, BETWEEN = -1, -2  # rows of a watch that are no rows
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,6 +75,7 @@ class Receipt(msgspec.Struct, omit_defaults=True):
     shard: Shard | None = None
     schema: list[str] = []
     files: dict[str, str] = {}  # relative path → sha256
+    sizes: dict[str, int] = {}  # of these files, in bytes
     notes: dict[str, Any] = {}
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -81,7 +85,10 @@ class Watch(Protocol):
     """Where a task says which (batch, row) it is about to touch, so that its death can be blamed on the right record."""
 
     def at(self, batch: int, row: int) -> None:
-        """Say that row `row` of batch `batch` comes next; row -1: the whole batch at once."""
+        """Say that row `row` of batch `batch` comes next; row WHOLE: the whole batch at once.
+
+        BETWEEN or less: reading or writing, which no record answers for; BETWEEN - n is said after n records.
+        """
 
 
 class Unwatched:
@@ -120,15 +127,14 @@ class Output:
         When a batch raises, or killed its process before, its rows go one at a time, and those that fail are quarantined. So
         `function` must give for a row the same whatever other rows come with it.
         """
-        poison = {(b, r): how for b, r, how in self._suspects.poison}
-        for batch in batches:
+        for batch in self._reading(batches):
             number, self._next_batch = self._next_batch, self._next_batch + 1
             self.ledger.entered += batch.num_rows
             self.ledger.entered_bytes += int(text_sizes(batch).sum())
             if batch.num_rows == 0:
                 continue
             if number not in self._suspects.isolate:
-                self._watch.at(number, -1)
+                self._watch.at(number, WHOLE)
                 try:
                     result = function(batch)
                 except CurateError:
@@ -136,22 +142,11 @@ class Output:
                 except Exception:
                     result = None
                 if result is not None:
+                    self._watch.at(number, BETWEEN)
                     yield batch, result
                     continue
-            for row in range(batch.num_rows):
-                one = batch.slice(row, 1)
-                self._watch.at(number, row)
-                if (number, row) in poison:
-                    self._quarantine_row(one, poison[number, row])
-                    continue
-                try:
-                    result = function(one)
-                except CurateError:
-                    raise
-                except Exception as error:
-                    self._quarantine_row(one, _describe(error))
-                    continue
-                yield one, result
+            rows = (batch.slice(row, 1) for row in range(batch.num_rows))
+            yield from self._one_by_one(rows, number, function, self._quarantine_row)
 
     def each(self, items: Iterable[T], function: Callable[[T], R], place: Callable[[T], dict[str, Any]]) -> Iterator[tuple[T, R]]:
         """Yield (item, function(item)) under the same guard; `place(item)` gives the columns of ERRORS that locate it.
@@ -160,25 +155,41 @@ class Output:
         counts as entered and errored.
         """
         number, self._next_batch = self._next_batch, self._next_batch + 1
-        poison = {(b, r): how for b, r, how in self._suspects.poison}
-        for row, item in enumerate(self._watched(items, number)):
-            if (number, row) in poison:
-                self.quarantine(poison[number, row], **place(item))
-                continue
-            try:
-                result = function(item)
-            except CurateError:
-                raise
-            except Exception as error:
-                self.quarantine(_describe(error), **place(item))
-                continue
-            yield item, result
+        yield from self._one_by_one(items, number, function, lambda item, error: self.quarantine(error, **place(item)))
 
-    def _watched(self, items: Iterable[T], number: int) -> Iterator[T]:
-        self._watch.at(number, 0)
-        for row, item in enumerate(items):
+    def _one_by_one(self, items: Iterable[T], number: int, function: Callable[[T], R], fail: Callable[[T, str], None]) -> Iterator[tuple[T, R]]:
+        """Yield (item, function(item)); the watch is on an item only while the function has it."""
+        poison = {row: how for batch, row, how in self._suspects.poison if batch == number}
+        for row, item in enumerate(self._reading(items, number)):
+            error = poison.get(row)
+            if error is None:
+                self._watch.at(number, row)
+                try:
+                    result = function(item)
+                except CurateError:
+                    raise
+                except Exception as raised:
+                    error = _describe(raised)
+            self._watch.at(number, BETWEEN - row - 1)
+            if error is None:
+                yield item, result
+            else:
+                fail(item, error)
+
+    def _reading(self, items: Iterable[T], number: int | None = None) -> Iterator[T]:
+        """Yield `items`; while the next one is read, and while the last one is written, no record is to blame."""
+        iterator, row = iter(items), 0
+        while True:
+            if number is None:
+                self._watch.at(self._next_batch, BETWEEN)
+            else:
+                self._watch.at(number, BETWEEN - row)
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            row += 1
             yield item
-            self._watch.at(number, row + 1)
 
     def _quarantine_row(self, row: pa.RecordBatch, error: str) -> None:
         values = row.select([n for n in ("id", "url", "origin") if n in row.schema.names]).to_pylist()[0]
@@ -280,28 +291,39 @@ class Output:
         path = receipt_path(self.folder, self.task.name)
         before = read_receipt(path)
         path.unlink(missing_ok=True)
-        files = {}
+        files, sizes = {}, {}
         for name, temporary in self._files.items():
-            files[name] = sha256_of(temporary)
+            files[name], sizes[name] = sha256_of(temporary), temporary.stat().st_size
+            flush_to_disk(temporary)  # or a crash of the machine could leave a receipt whose file is empty
             os.replace(temporary, self.folder / name)
         own = f"{self.task.name}.parquet"
-        shard = Shard(self.task.name, self._rows, (self.folder / own).stat().st_size, files.pop(own)) if own in files else None
+        shard = Shard(self.task.name, self._rows, sizes.pop(own), files.pop(own)) if own in files else None
         for name in set(before.files if before else {}) - set(files):
             (self.folder / name).unlink(missing_ok=True)
         self.ledger.dropped = dict(sorted(self.ledger.dropped.items()))
         self.ledger.dropped_bytes = dict(sorted(self.ledger.dropped_bytes.items()))
         receipt = Receipt(
-            self.task.name, self.task.key, self.ledger, shard, self._schema, dict(sorted(files.items())), self._notes, seconds, cpu_seconds
+            name=self.task.name,
+            key=self.task.key,
+            ledger=self.ledger,
+            shard=shard,
+            schema=self._schema,
+            files=dict(sorted(files.items())),
+            sizes=dict(sorted(sizes.items())),
+            notes=self._notes,
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
         )
         write_json(path, receipt)
         return receipt
 
     def abandon(self) -> None:
-        """Remove the temporary files of a task that failed."""
+        """Remove the temporary files of a task that failed, whatever state they are in."""
         for writer in self._shards.values():
-            writer.close()
+            writer.abandon()
         for temporary in self._files.values():
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def run_task(plan: Plan, i: int, watch: Watch | None = None, suspects: Suspects | None = None) -> Receipt:
@@ -339,12 +361,12 @@ def finished(folder: Path, task: Task) -> Receipt | None:
     receipt = read_receipt(receipt_path(folder, task.name))
     if receipt is None or receipt.key != task.key:
         return None
-    names = [*receipt.files, *([f"{receipt.shard.name}.parquet"] if receipt.shard else [])]
-    return receipt if all((folder / name).is_file() for name in names) else None
+    sizes = receipt.sizes | ({f"{receipt.shard.name}.parquet": receipt.shard.bytes} if receipt.shard else {})
+    return receipt if have_sizes(folder, [*receipt.files, *sizes], sizes) else None
 
 
 def hash_of(*parts: Any) -> str:
-    """Return the hash, 32 hex digits, of JSON-able parts; the order of mappings does not matter."""
+    """Return the hash, 32 hex digits, of JSON-able parts; the order of mappings does not matter (write pairs where it does)."""
     text = json.dumps(msgspec.to_builtins(parts), sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from curate.corpus import Corpus, Manifest, write_json
+from curate.corpus import Corpus, Manifest, read_manifest, sha256_of, write_json
 from curate.engine import Context, StagePlan, complete_all, make_plan, shard_work
 from curate.errors import InputError, SpecError
-from curate.functions import checked_options
+from curate.functions import checked_options, files_of, sources
 from curate.functions import find as find_function
 from curate.lock import locked
 from curate.project import Fingerprints, find, resolve, root_of
@@ -52,6 +52,7 @@ class RunState(msgspec.Struct):
     spec: dict[str, Any]
     stages: list[Stage] = []
     finished: bool = False
+    report: str = ""  # the hash of what report.html shows
     messages: list[str] = []
 
 
@@ -82,6 +83,9 @@ def open_project(path: Path) -> Project:
     spec = load_spec(path, Workflow)
     root = root_of(path)
     run = resolve(spec.run or f"runs/{spec.name}", root, path.parent)
+    taken = next((folder for folder in (run, *run.parents) if folder.exists() and not folder.is_dir()), None)
+    if taken is not None:
+        raise SpecError("is a file, where the folder of the run should be", where=str(taken), hint="name another folder under run:")
     return Project(root, path.resolve().parent, run, spec.seed, Fingerprints(run / ".fingerprints.json"), spec)
 
 
@@ -107,7 +111,8 @@ class Run:
         """Bring the run up to date."""
         workflow, run = self.project.workflow, self.project.run
         before = _finished_state(run)
-        if before is None or before.spec != self.state.spec:  # checking compiles every rule; the same spec was checked before
+        # Checking compiles every rule; the same spec was checked before.
+        if before is None or _ordered(before.spec) != _ordered(self.state.spec):
             from curate.check import check_workflow
 
             check_workflow(self.project)
@@ -121,14 +126,22 @@ class Run:
                 self._together(step, first + k + 1)
             if workflow.mix is not None:
                 self._mix(workflow.mix)
-            self.state.finished = True
             self._remove_stale_stages()
-            write_json(run / "run.json", self.state)
-            if before is None or [s.key for s in before.stages] != [s.key for s in self.state.stages] or not (run / "report.html").is_file():
-                from curate.report import write_report
-
-                write_report(run)
+            self._report(before)
         return self.state
+
+    def _report(self, before: RunState | None) -> None:
+        """Write the report, unless the one that is there shows the same. Killed before its hash is noted, it is written again."""
+        from curate.report import write_report
+
+        run = self.project.run
+        shown = _shown_by_the_report(run, self.state)
+        self.state.finished = True
+        if before is None or before.report != shown or not (run / "report.html").is_file():
+            write_json(run / "run.json", self.state)
+            write_report(run)
+        self.state.report = shown
+        write_json(run / "run.json", self.state)
 
     # ── one step of each source, side by side ─────────────────────────────────────────────────────────────────
 
@@ -197,28 +210,47 @@ def _finished_state(run: Path) -> RunState | None:
     return state if state.finished else None
 
 
+def _ordered(spec: dict[str, Any]) -> str:
+    """Return a spec as text in which the order of its keys counts: the first drop rule is the reason that counts."""
+    return msgspec.json.encode(spec).decode()
+
+
+def _shown_by_the_report(run: Path, state: RunState) -> str:
+    """Return the hash of all that the report shows: the stages, what they keep for themselves, and the mix."""
+    together = [read_manifest(path.parent).key for path in sorted((run / "together").rglob("manifest.json"))]
+    mix = {path.relative_to(run).as_posix(): sha256_of(path) for path in sorted((run / "mix").glob("*.json"))}
+    return hash_of([stage.key for stage in state.stages], together, mix, _ordered(state.spec), code_version("curate.report"))
+
+
 def prepare(project: Project, say: Any) -> None:
     """Call the workflow's `prepare` function, unless the folder was filled by the same code with the same options."""
     step = project.workflow.prepare
     if step is None:
         return
     target = resolve(step.into, project.root, project.beside)
-    file, _, _ = step.call.partition(":")
-    module = str((project.beside / file).resolve()) if file.endswith(".py") else file
-    key = hash_of(step.call, step.options, code_version(module))
-    marker = target / ".prepared.json"
-    if marker.is_file() and msgspec.json.decode(marker.read_bytes()) == {"key": key}:
-        return
-    if target.exists() and any(target.iterdir()) and not marker.is_file() and not (target / ".preparing").is_file():
-        raise InputError("is not empty, and was not made by this workflow", where=str(target), hint="choose another folder for prepare.into")
-    say(f"preparing {step.into} with {step.call}")
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    (target / ".preparing").touch()
     function = find_function(step.call, {}, project.beside, "function")
-    function(target, **checked_options(step.call, function, step.options, project.beside))
-    (target / ".preparing").unlink()
+    options = checked_options(step.call, function, step.options, project.beside)
+    code = [sha256_of(file) for file in [*sources(step.call, project.beside), *files_of(options)]]
+    key = hash_of(step.call, step.options, code)
+    marker, begun, old = target / ".prepared.json", target / ".preparing", target.with_name(f".{target.name}.curate-old")
+    # Whenever this is killed, either the marker tells the truth, or `.preparing` says that the folder is ours to clear.
+    if old.exists():
+        shutil.rmtree(old)
+    if marker.is_file() and msgspec.json.decode(marker.read_bytes()) == {"key": key}:
+        begun.unlink(missing_ok=True)
+        return
+    if target.exists() and any(target.iterdir()):
+        if not marker.is_file() and not begun.is_file():
+            raise InputError("is not empty, and was not made by this workflow", where=str(target), hint="choose another folder for prepare.into")
+        begun.touch()
+        target.rename(old)
+        shutil.rmtree(old)
+    say(f"preparing {step.into} with {step.call}")
+    target.mkdir(parents=True, exist_ok=True)
+    begun.touch()
+    function(target, **options)
     write_json(marker, {"key": key})
+    begun.unlink()
 
 
 def plan_step(step: Step, corpus: Corpus | None, source: str, target: Path, project: Project) -> StagePlan:
@@ -234,12 +266,14 @@ def plan_step(step: Step, corpus: Corpus | None, source: str, target: Path, proj
         return plan_annotate(step.options, corpus, source, target, project.beside)
     if step.kind == "drop":
         code = code_version("curate.select", libraries=["duckdb"])
-        plan = make_plan("drop", "curate.select:drop_shard", target, {"rules": step.options}, code, shard_work(corpus))
+        plan = make_plan("drop", "curate.select:drop_shard", target, {"rules": list(step.options.items())}, code, shard_work(corpus))
         return StagePlan(plan, source, code)
     if step.kind == "edit":
         from curate.edit import plan as plan_edit
 
         return plan_edit(step.options, corpus, source, target, project.beside)
-    from curate.filter import plan as plan_filter
+    if step.kind == "filter":
+        from curate.filter import plan as plan_filter
 
-    return plan_filter(step.options, corpus, source, target, project.beside)
+        return plan_filter(step.options, corpus, source, target, project.beside)
+    raise SpecError(f"'{step.kind}' cannot stand in a source", where=source, hint=f"move '{step.kind}' under together:")

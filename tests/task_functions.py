@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -53,3 +56,54 @@ def always_dies(task: Task, options: dict, out: Output) -> None:
 def always_raises(task: Task, options: dict, out: Output) -> None:
     """Fail for a reason that no record answers for."""
     raise RuntimeError("the disk is on fire")
+
+
+def say_and_die(task: Task, options: dict, out: Output) -> None:
+    """Die before any record was touched, with a word in the log."""
+    print("out of luck", file=sys.stderr, flush=True)
+    os._exit(3)
+
+
+def dies_while_reading(task: Task, options: dict, out: Output) -> None:
+    """Die where the next batch or item is read, after one was handed out."""
+    corpus = Corpus.open(task.inputs[0])
+    out.empty(corpus.schema())
+
+    def reading() -> Iterator[pa.RecordBatch]:
+        for i, batch in enumerate(corpus.batches(task.name)):
+            if i == 1:
+                os._exit(9)
+            yield batch
+
+    if options["how"] == "map":
+        for _, batch in out.map(reading(), lambda batch: batch):
+            out.write(batch)
+    else:
+        for _ in out.each(reading(), lambda batch: batch, lambda batch: {"file": "a"}):
+            out.note("seen", 1)
+
+
+def dies_while_writing(task: Task, options: dict, out: Output) -> None:
+    """Die with a batch that its function has done well with."""
+    corpus = Corpus.open(task.inputs[0])
+    for _ in out.map(corpus.batches(task.name), lambda batch: batch):
+        os._exit(9)
+
+
+def killed_from_outside(task: Task, options: dict, out: Output) -> None:
+    """Be killed as often as `options` says, at the second document, by something that it has no part in."""
+    corpus, log = Corpus.open(task.inputs[0]), Path(options["log"])
+    out.empty(corpus.schema())
+    rows = [batch.slice(i, 1) for batch in corpus.batches(task.name) for i in range(batch.num_rows)]
+
+    def slow(row: pa.RecordBatch) -> pa.RecordBatch:
+        if row.column("text")[0].as_py() == "slow" and len(log.read_bytes()) < options["times"]:
+            with log.open("ab") as file:
+                file.write(b"x")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        return row
+
+    for _, row in out.each(rows, slow, lambda row: {"file": "a"}):
+        out.ledger.entered += 1
+        out.write(row)

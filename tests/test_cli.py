@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -42,7 +45,7 @@ def test_help_is_quick_and_lists_every_verb(tmp_path: Path) -> None:
         seconds.append(time.monotonic() - start[1])
     assert done.returncode == 0
     for verb in ("init", "check", "run", "status", "explain", "verify", "report", "decontaminate", "mix", "classifier"):
-        assert f"    {verb} " in done.stdout
+        assert f"\n    {verb}" in done.stdout
     assert min(seconds) < 1.0  # 0.1 s on an idle machine; a heavy import at the top costs more than this on any
 
 
@@ -132,3 +135,79 @@ def test_all_shipped_workflows_are_right(tmp_path: Path) -> None:
         if spec.stem != "benchmarks":
             done = curate(tmp_path / "mine", "check", f"workflows/{spec.name}")
             assert done.returncode == 0, done.stderr
+
+
+def test_bars_on_a_terminal_do_not_stop_a_run(project: Path) -> None:
+    import pty
+
+    first, second = pty.openpty()
+    command = [sys.executable, "-m", "curate.cli", "run", "workflows/demo.yaml", "--workers", "1"]
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=second, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"})
+    os.close(second)
+    seen = b""
+    with contextlib.suppress(OSError):  # how a terminal says that its last writer is gone
+        while chunk := os.read(first, 65536):
+            seen += chunk
+    os.close(first)
+    assert process.wait(timeout=60) == 0, seen.decode()
+    assert b"1 dropped" in seen
+
+
+def test_a_reader_that_goes_away_is_no_failure(project: Path) -> None:
+    assert curate(project, "run", "workflows/demo.yaml", "--workers", "0", "--quiet").returncode == 0
+    command = [sys.executable, "-m", "curate.cli", "status", "runs/demo", "--json"]
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.stderr.read(), process.wait(timeout=60)) == (b"", 0)
+
+
+def test_a_broken_pipe_elsewhere_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from curate import cli
+
+    monkeypatch.setattr(cli, "status", Mock(side_effect=BrokenPipeError(32, "Broken pipe")))
+    assert cli.main(["status", "runs/demo"]) == 1
+    assert capsys.readouterr().err == "error: Broken pipe\n"
+
+
+def test_verify_reads_what_steps_over_all_sources_keep(project: Path) -> None:
+    (project / "workflows/demo.yaml").write_text(SPEC + "together:\n  - dedup: {minhash: {}}\n")
+    assert curate(project, "run", "workflows/demo.yaml", "--workers", "0", "--quiet").returncode == 0
+    assert curate(project, "verify", "runs/demo").returncode == 0
+    damaged = next((project / "runs/demo/together").rglob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    done = curate(project, "verify", "runs/demo")
+    assert done.returncode == 1
+    assert damaged.name in done.stdout
+
+
+def test_plain_mistakes_are_explained(project: Path) -> None:
+    (project / "a-file").write_text("")
+    spec = project / "workflows/demo.yaml"
+    mistakes = [
+        (SPEC + "run: a-file\n", ("run", "workflows/demo.yaml"), 2, "is a file"),
+        (SPEC, ("init", "a-file"), 1, "is a file"),
+        (SPEC, ("report", "runs/demo", "--output", "nowhere/report.html"), 1, "no such folder"),
+        (SPEC.replace("[gopher]", "[./steps.py:empty]"), ("check", "workflows/demo.yaml"), 2, "fails on a batch without rows: IndexError"),
+        (SPEC.replace("[gopher]", "[gopher, {gopher: {}}]"), ("check", "workflows/demo.yaml"), 2, "two annotators would write the column 'gopher'"),
+    ]
+    (project / "workflows/steps.py").write_text("def empty(batch):\n    return batch.column('text').to_pylist()[0]\n")
+    for text, arguments, code, message in mistakes:
+        spec.write_text(text)
+        done = curate(project, *arguments)
+        assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
+
+
+def test_hostile_reasons_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from curate.console import print_funnel, say
+    from curate.funnel import Row
+    from curate.ledger import Ledger
+
+    ledger = Ledger(entered=2, kept=1, dropped={"[/bold][red]x\x1b[2J": 1})
+    print_funnel([Row("web", "web/01-[x]", "drop", ledger, kept_tokens=1, dropped_tokens={}, exact=True)])
+    say("a\x1b[2Jb\nc")
+    shown = capsys.readouterr()
+    assert "[/bold][red]x" in shown.out
+    assert "01-[x]" in shown.out
+    assert "\x1b" not in shown.out + shown.err

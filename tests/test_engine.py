@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -139,3 +142,78 @@ def test_a_moved_project_is_not_run_again(tmp_path: Path) -> None:
     before = (tmp_path / "there/out/receipts/a.json").stat().st_mtime_ns
     complete(moved, Context(Inline()), source="web", code={})
     assert (tmp_path / "there/out/receipts/a.json").stat().st_mtime_ns == before
+
+
+def test_killers_in_different_batches_are_all_found(tmp_path: Path, context: Context) -> None:
+    texts = [f"t{i}" for i in range(2100)]
+    texts[5] = texts[1500] = "die"
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(texts)]})
+    manifest = complete(plan_of(corpus, tmp_path / "out"), context, source="web", code={})
+    assert (manifest.ledger.kept, manifest.ledger.errored) == (2098, 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "options"), [("dies_while_reading", {"how": "map"}), ("dies_while_reading", {"how": "each"}), ("dies_while_writing", {})]
+)
+def test_a_death_while_reading_or_writing_is_blamed_on_no_document(tmp_path: Path, context: Context, function: str, options: dict[str, str]) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents([f"t{i}" for i in range(1100)])]})
+    with pytest.raises(TaskError, match=r"died 4 times; .* while reading or writing after record \d"):
+        complete(plan_of(corpus, tmp_path / "out", function=function, **options), context, source="web", code={})
+
+
+@pytest.mark.parametrize(("times", "errored"), [(2, 0), (3, 1)])
+def test_a_document_answers_for_a_kill_from_outside_only_at_the_third(tmp_path: Path, context: Context, times: int, errored: int) -> None:
+    (tmp_path / "log").touch()
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one", "slow", "two"])]})
+    plan = plan_of(corpus, tmp_path / "out", function="killed_from_outside", log=str(tmp_path / "log"), times=times)
+    manifest = complete(plan, context, source="web", code={})
+    assert (manifest.ledger.kept, manifest.ledger.errored) == (3 - errored, errored)
+
+
+def test_a_worker_that_dies_at_once_is_shown_with_its_last_words(tmp_path: Path, context: Context) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})
+    with pytest.raises(TaskError) as caught:
+        complete(plan_of(corpus, tmp_path / "out", function="say_and_die"), context, source="web", code={})
+    assert caught.value.hint == "out of luck"
+
+
+def test_a_worker_does_not_import_from_the_folder_that_it_runs_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "queue.py").write_text("raise RuntimeError('not the real one')\n")
+    monkeypatch.chdir(tmp_path)
+    engine = Local(1, tmp_path / "logs")
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})
+    assert complete(plan_of(corpus, tmp_path / "out"), Context(engine), source="web", code={}).ledger.kept == 1
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "dropped/a.parquet"])
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_a_file_of_another_size_is_made_again(tmp_path: Path, name: str, has_manifest: bool) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one", ""])]})
+    complete(plan_of(corpus, tmp_path / "out"), Context(Inline()), source="web", code={})
+    whole = files_of(tmp_path / "out")
+    (tmp_path / "out" / name).write_bytes(b"")
+    if not has_manifest:
+        (tmp_path / "out/manifest.json").unlink()
+    complete(plan_of(corpus, tmp_path / "out"), Context(Inline()), source="web", code={})
+    assert files_of(tmp_path / "out") == whole
+
+
+def test_a_full_disk_is_reported_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    write_corpus(tmp_path / "in", {"a": [documents([draw.randbytes(1000).hex() for _ in range(1500)])]})
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(FUNCTIONS.parent)!r})
+from test_engine import *
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+corpus = Corpus.open({str(tmp_path / "in")!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+try:
+    complete(plan_of(corpus, Path({str(tmp_path / "out")!r})), Context(Inline()), source="web", code={{}})
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "too large" in done.stdout, done.stderr
+    assert list((tmp_path / "out").rglob("*.tmp")) == []

@@ -8,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import documents, write_corpus
 
-from curate.engine import Context, Inline, complete, make_plan, shard_work
-from curate.errors import SpecError
-from curate.filter import load_block
+from curate.corpus import Corpus
+from curate.engine import Context, Inline, complete_all
+from curate.errors import CurateError, SpecError
+from curate.filter import load_block, plan
 
 LONG = "The people of the town have to go to the market and to that of the river with the baskets that they have. " * 12
 
@@ -18,10 +19,9 @@ LONG = "The people of the town have to go to the market and to that of the river
 def test_a_datatrove_filter_drops_with_its_own_reason(tmp_path: Path) -> None:
     pytest.importorskip("datatrove")
     pytest.importorskip("spacy")
-    options = {"block": "datatrove.pipeline.filters.GopherQualityFilter", "options": {"min_doc_words": 20}}
     corpus = write_corpus(tmp_path / "in", {"a": [documents(["too short", LONG])]})
-    plan = make_plan("filter", "curate.filter:filter_shard", tmp_path / "out", options, {}, shard_work(corpus))
-    manifest = complete(plan, Context(Inline()), source="web", code={})
+    step = plan({"datatrove.pipeline.filters.GopherQualityFilter": {"min_doc_words": 20}}, corpus, "web", tmp_path / "out", tmp_path)
+    manifest = complete_all([step], Context(Inline()))[0]
     assert manifest.ledger.dropped == {"gopher_short_doc": 1}
     assert manifest.ledger.kept == 1
 
@@ -46,8 +46,8 @@ def test_a_users_function_drops_with_its_reasons(tmp_path: Path) -> None:
     steps = tmp_path / "steps.py"
     steps.write_text("def calm(batch, mark='!'):\n    return ['shouting' if mark in t else True for t in batch.column('text').to_pylist()]\n")
     corpus = write_corpus(tmp_path / "in", {"a": [documents(["hey!", "hello"])]})
-    plan = make_plan("filter", "curate.filter:filter_shard", tmp_path / "out", {"block": f"{steps}:calm", "options": {}}, {}, shard_work(corpus))
-    assert complete(plan, Context(Inline()), source="web", code={}).ledger.dropped == {"shouting": 1}
+    step = plan("./steps.py:calm", corpus, "web", tmp_path / "out", tmp_path)
+    assert complete_all([step], Context(Inline()))[0].ledger.dropped == {"shouting": 1}
     assert pq.read_table(tmp_path / "out/a.parquet")["text"].to_pylist() == ["hello"]
 
 
@@ -65,3 +65,62 @@ def test_a_wrong_block_is_named(name: str, options: dict[str, object], message: 
     with pytest.raises(SpecError) as caught:
         load_block(name, options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answers", ["pc.less(pc.utf8_length(t), 4)", "np.array([True, False])", "[np.bool_(True), np.bool_(False)]", "pa.array([True, False])"]
+)
+def test_booleans_of_numpy_and_arrow_are_booleans(tmp_path: Path, answers: str) -> None:
+    code = "import numpy as np\nimport pyarrow as pa\nimport pyarrow.compute as pc\n\ndef f(batch):\n    t = batch.column('text')\n    return "
+    (tmp_path / "steps.py").write_text(code + answers)
+    assert load_block("./steps.py:f", {}, tmp_path)(documents(["abc", "abcd"]))[1] == [None, "filtered"]
+
+
+def test_a_reason_is_made_a_fixed_word(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text("def f(batch):\n    return ['Only 3.5 [bold]words\\x1b[2J']")
+    assert load_block("./steps.py:f", {}, tmp_path)(documents(["x"]))[1] == ["only_bold_words_j"]
+
+
+@pytest.mark.parametrize("answers", ["[None]", "[1]", "['']", "None", "[True, True]", "[0.0]", "[[True]]"])
+def test_an_answer_that_is_neither_a_boolean_nor_a_reason_stops_the_stage(tmp_path: Path, answers: str) -> None:
+    (tmp_path / "steps.py").write_text(f"def f(batch):\n    return {answers}")
+    with pytest.raises(CurateError, match="answered"):
+        load_block("./steps.py:f", {}, tmp_path)(documents(["x"]))
+
+
+def key(folder: Path, corpus: Corpus, step: dict[str, dict[str, object]]) -> str:
+    return plan(step, corpus, "web", folder / "out", folder).key
+
+
+def test_whatever_a_function_depends_on_is_in_the_key(tmp_path: Path) -> None:
+    (tmp_path / "lists/more").mkdir(parents=True)
+    (tmp_path / "package").mkdir()
+    for name in ("words.txt", "other.txt", "lists/more/a.txt"):
+        (tmp_path / name).write_text("a")
+    (tmp_path / "package/__init__.py").write_text("")
+    for name in ("helper.py", "deeper.py", "package/part.py", "unused.py"):
+        (tmp_path / name).write_text("X = 1\n" + ("import deeper\n" if name == "helper.py" else ""))
+    code = "import sys\nsys.path.insert(0, __file__.rpartition('/')[0])\nfrom pathlib import Path\nimport helper\nfrom package import part\n"
+    signature = "def f(batch, *, words: Path, several: list[Path], folder: Path):\n    return [True] * batch.num_rows\n"
+    (tmp_path / "steps.py").write_text(code + signature)
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["x"])]})
+    step = {"./steps.py:f": {"words": "words.txt", "several": ["other.txt"], "folder": "lists"}}
+    seen = [key(tmp_path, corpus, step)]
+    for name in ("words.txt", "other.txt", "lists/more/a.txt", "helper.py", "deeper.py", "package/part.py", "steps.py"):
+        with (tmp_path / name).open("a") as file:
+            file.write("Y = 2\n")
+        seen.append(key(tmp_path, corpus, step))
+    assert len(set(seen)) == len(seen)
+    (tmp_path / "unused.py").write_text("Z = 3\n")
+    assert key(tmp_path, corpus, step) == seen[-1]
+
+
+def test_a_module_of_the_users_own_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_here").mkdir()
+    (tmp_path / "mine_here/__init__.py").write_text("")
+    (tmp_path / "mine_here/steps.py").write_text("def f(batch):\n    return [True] * batch.num_rows\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["x"])]})
+    before = key(tmp_path, corpus, {"mine_here.steps:f": {}})
+    (tmp_path / "mine_here/other.py").write_text("X = 1\n")
+    assert key(tmp_path, corpus, {"mine_here.steps:f": {}}) != before

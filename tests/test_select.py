@@ -46,7 +46,20 @@ def test_decisions_equal_a_loop(words: list[int], threshold: int) -> None:
         ("gopher.word < 50", "word"),
         ("gopher.words", "not a condition"),
         ("gopher.words <", "syntax error"),
-        ("(SELECT count(*) FROM read_csv('/etc/passwd')) > 0", "disabled"),
+        ("(SELECT count(*) FROM read_csv('/etc/passwd')) > 0", "a subquery cannot stand in a rule"),
+        ("true) or (false", ""),
+        ("true), (false", "not one condition"),
+        ("true) FROM documents WHERE (false", "not one condition"),
+        ("avg(gopher.words) > 3", "avg looks at more than one row"),
+        ("geomean(gopher.words) > 3", "geomean looks at more than one row"),
+        ("unnest([true, false])", "unnest looks at more than one row"),
+        ("row_number() over () > 1000", "a window function"),
+        ("random() < 0.5", "random is not the same every time\nhint: a rule gives the same every time; to sample, compare hash(id)"),
+        ("date < current_date", "current_date is not the same every time"),
+        ("now() > date '2020-01-01'", "now is not the same every time"),
+        ("columns(*) is null", "a star"),
+        ("list_sum(list_transform([1, 2], lambda x: x + 1)) > coalesce(nullif(gopher.words, 0), 3) and hash(id) % 10 < 3", ""),
+        ("regexp_matches(split_part(url, '/', 3), '[.]de$') and url like '%x%' and date in ('1', '2')", ""),
         ("gopher.words < 50 -- a comment", ""),
     ],
 )
@@ -65,6 +78,17 @@ def test_reasons_are_fixed_words() -> None:
         Rules({"Too short (2)": "true"}, scored([1]).schema)
 
 
+@pytest.mark.parametrize("reason", ["id", "document", "text", "hit_0", "select"])
+def test_a_reason_may_be_named_as_a_column_is(reason: str) -> None:
+    batch = scored([10, 60])
+    assert Rules({reason: "gopher.words < 50", "other": "gopher.words > 0"}, batch.schema).decide(batch) == [[reason, "other"], ["other"]]
+
+
+def test_a_reason_with_a_newline_is_none() -> None:
+    with pytest.raises(SpecError, match="not a name for a reason"):
+        Rules({"too_short\n": "true"}, scored([1]).schema)
+
+
 def test_margins_are_read_off_a_condition() -> None:
     found = comparisons("gopher.words < 50 or language.code <> 'en'", {"gopher": {"words": 43}, "language": {"code": "de"}})
     assert found[0] == {"column": "gopher.words", "value": 43, "operator": "<", "threshold": "50", "margin": -7.0}
@@ -74,7 +98,7 @@ def test_margins_are_read_off_a_condition() -> None:
 
 def test_a_shard_is_split_into_kept_and_dropped(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "in", {"a": [documents(["short", "a long enough text"])]})
-    plan = make_plan("drop", "curate.select:drop_shard", tmp_path / "out", {"rules": {"too_short": "length(text) < 10"}}, {}, shard_work(corpus))
+    plan = make_plan("drop", "curate.select:drop_shard", tmp_path / "out", {"rules": [["too_short", "length(text) < 10"]]}, {}, shard_work(corpus))
     manifest = complete(plan, Context(Inline()), source="web", code={})
     assert manifest.ledger.dropped == {"too_short": 1}
     dropped = pq.read_table(tmp_path / "out/dropped/a.parquet").to_pylist()

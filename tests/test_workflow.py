@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pyarrow.parquet as pq
 import pytest
 
-from curate.corpus import verify
+from curate import workflow
+from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline
 from curate.errors import CurateError, SpecError
 from curate.explain import as_text, explain
@@ -62,7 +64,9 @@ def project(tmp_path: Path) -> Path:
     (root / "workflows/demo.yaml").write_text(SPEC)
     for shard in range(4):
         texts = [text_of(100 * shard + i) for i in range(30)]
-        write_lines(root / f"data/web/part-{shard}.jsonl.gz", [*texts, "Too short.", text_of(shard).upper(), text_of(7), text_of(100 * shard) + " And more."])
+        write_lines(
+            root / f"data/web/part-{shard}.jsonl.gz", [*texts, "Too short.", text_of(shard).upper(), text_of(7), text_of(100 * shard) + " And more."]
+        )
     (root / "data/notes").mkdir()
     (root / "data/notes/a.txt").write_text("A note of its own, about nothing else in the world.")
     (root / "data/notes/b.txt").write_text("tiny")
@@ -191,7 +195,13 @@ def test_explain_shows_scores_margins_and_survivors(project: Path) -> None:
     double = explain(folder, "https://example.org/part-3.jsonl/33")[0]
     last = double.events[-1]
     assert (last.outcome, last.reason) == ("dropped", "near_duplicate") or last.outcome == "kept"
-    near = [t for s in range(4) for n in (0, 33) for t in explain(folder, f"https://example.org/part-{s}.jsonl/{n}") if t.events[-1].reason == "near_duplicate"]
+    near = [
+        t
+        for s in range(4)
+        for n in (0, 33)
+        for t in explain(folder, f"https://example.org/part-{s}.jsonl/{n}")
+        if t.events[-1].reason == "near_duplicate"
+    ]
     assert near
     survivor = explain(folder, near[0].events[-1].detail["survivor"])[0]
     assert survivor.events[-1].outcome == "kept"
@@ -235,3 +245,88 @@ def kill(process: subprocess.Popen[bytes], victim: str) -> None:
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout.split()
     for child in children[:1]:
         os.kill(int(child), signal.SIGKILL)
+
+
+def test_rules_in_another_order_decide_again(project: Path) -> None:
+    change(
+        project,
+        "        too_short: gopher.words < 6\n        shouting: characters.uppercase > 0.5",
+        "        too_short: gopher.words < 6\n        any: 1 = 1",
+    )
+    folder = run(project)
+    assert Corpus.open(folder / "web/03-drop").manifest.ledger.dropped == {"any": 132, "too_short": 4}
+    change(project, "        too_short: gopher.words < 6\n        any: 1 = 1", "        any: 1 = 1\n        too_short: gopher.words < 6")
+    run(project)
+    assert Corpus.open(folder / "web/03-drop").manifest.ledger.dropped == {"any": 136}
+
+
+class Killed(BaseException):
+    """Stands for `kill -9`: nothing that the code does about errors happens."""
+
+
+PREPARE = """\
+name: demo
+prepare: {call: "./prepare.py:fill", into: input, options: {n: 1}}
+sources:
+  web:
+    - ingest: {files: input/*.txt}
+"""
+
+
+def prepared(project: Path) -> None:
+    open_ = workflow.open_project(project / "workflows/demo.yaml")
+    workflow.prepare(open_, lambda line: None)
+
+
+@pytest.mark.parametrize("at", ["mkdir", "touch", "rename", "rmtree", "write_json", "unlink"])
+def test_a_killed_preparation_is_taken_up_again(project: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    (project / "workflows/demo.yaml").write_text(PREPARE)
+    (project / "workflows/prepare.py").write_text(
+        "def fill(folder, n: int):\n    (folder / f'{n}.txt').write_text('x')\n    (folder / 'sub').mkdir()\n"
+    )
+    for n in (1, 2):  # into no folder, and over what an earlier preparation made
+        change(project, "{n: 1}", f"{{n: {n}}}")
+        with monkeypatch.context() as patched:
+            killer = Mock(side_effect=Killed)
+            if at == "rmtree":
+                patched.setattr(workflow.shutil, "rmtree", lambda folder, killer=killer: (next(folder.glob(".prep*")).unlink(), killer()))
+            elif at == "write_json":
+                patched.setattr(workflow, "write_json", killer)
+            else:
+                patched.setattr(workflow.Path, at, killer)
+            try:
+                prepared(project)
+                assert (n, at) in {(1, "rename"), (1, "rmtree"), (2, "mkdir")}
+            except Killed:
+                assert killer.called
+        prepared(project)
+        assert [path.name for path in sorted((project / "input").glob("*.txt"))] == [f"{n}.txt"]
+        assert not (project / ".input.curate-old").exists()
+
+
+def test_a_folder_of_someone_else_is_not_cleared(project: Path) -> None:
+    (project / "workflows/demo.yaml").write_text(PREPARE.replace("into: input", "into: data"))
+    (project / "workflows/prepare.py").write_text("def fill(folder, n: int):\n    ...\n")
+    with pytest.raises(CurateError, match="was not made by this workflow"):
+        prepared(project)
+    assert (project / "data/notes/a.txt").exists()
+
+
+def test_a_report_that_was_not_written_is_written_by_the_next_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run(project)
+    change(project, "gopher.words < 6", "gopher.words < 5")
+    with monkeypatch.context() as patched:
+        patched.setattr("curate.report.write_report", Mock(side_effect=Killed))
+        with pytest.raises(Killed):
+            run(project)
+    run(project)
+    assert "gopher.words &lt; 5" in (folder / "report.html").read_text()
+    before = (folder / "report.html").stat().st_mtime_ns
+    run(project)
+    assert (folder / "report.html").stat().st_mtime_ns == before
+    (folder / "mix").mkdir()
+    (folder / "mix/result.json").write_text("{}")
+    with monkeypatch.context() as patched:
+        patched.setattr("curate.report.write_report", again := Mock())
+        run(project)
+    assert again.called

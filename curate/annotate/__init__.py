@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from curate.errors import CurateError
-from curate.functions import checked_options, files_of, find, label
+from curate.functions import checked_options, files_of, find, label, sources
 
 NAMES = ("c4", "characters", "consent", "fineweb", "gopher", "language", "license", "pii", "repetition", "site")
 
@@ -37,9 +37,8 @@ def validate(name: str, options: Mapping[str, Any], folder: Path | None = None) 
 
 
 def files(name: str, options: Mapping[str, Any], folder: Path | None = None) -> list[Path]:
-    """Return the files that an annotator's result depends on: those that its options name, and the user's own .py file."""
-    own = [((folder or Path()) / name.rpartition(":")[0]).resolve()] if name.rpartition(":")[0].endswith(".py") else []
-    return own + files_of(validate(name, options, folder))
+    """Return the files that an annotator's result depends on: those that its options name, and the user's own code."""
+    return sources(name, folder) + files_of(validate(name, options, folder))
 
 
 def annotate(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = None, folder: Path | None = None) -> pa.StructArray:

@@ -18,7 +18,7 @@ from curate.edit import named
 from curate.engine import StagePlan, Work, checksums, make_plan
 from curate.tasks import Output, Task, code_version, hash_of, read_receipt, receipt_path
 
-LIBRARIES = ("py3langid",)
+LIBRARIES = ("py3langid", "fasttext-numpy2-wheel")
 
 
 def plan(step: list[str | dict[str, dict[str, Any]]], corpus: Corpus, source: str, target: Path, beside: Path) -> StagePlan:

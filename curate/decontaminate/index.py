@@ -39,6 +39,7 @@ MAX_UNIT_TOKENS = 192  # longer channels are cut into pieces of about this size
 WORD_GRAM, WORD_RUN = 4, 3
 CODE_GRAM = 8
 CHANNEL_NAMES = (*CHANNELS, "question+choices")
+WHOLE = 0.999  # a score that means all of it
 FORMULAIC = ("solution", "choices", "code")
 Array = NDArray[Any]
 
@@ -51,6 +52,8 @@ class Options:
     base_threshold: float = 0.25  # share of a unit's information that must be found, however long it is
     formulaic_threshold: float = 0.45  # the same for solutions, choices and code, which are made of common phrases
     evidence: float = 2.0  # and so much information beyond that share; calibration replaces it
+    min_whole_tokens: int = 8  # a unit without so much evidence in it counts when all of it is there, if it has so many tokens
+    min_whole_information: float = 0.8
     max_evidence: float = 10.0
 
 
@@ -147,14 +150,33 @@ class Index:
         return np.where(formulaic, self.options.formulaic_threshold, self.options.base_threshold).astype(np.float32)
 
     def thresholds(self, view: View) -> NDArray[np.float32]:
-        """Return the score, float32 [U], from which a match of each unit counts; above 1 where it never can."""
+        """Return the score, float32 [U], from which a match of each unit counts; above 1 where it never can.
+
+        A unit of some length with too little information for a part of it to count must be there as a whole (WHOLE), with its
+        own numbers; see `whole_only`.
+        """
         if self.threshold is not None:
             needed = np.full(view.num_units, self.threshold, np.float32)
-        else:
-            with np.errstate(divide="ignore"):
-                needed = (self.bases(view) + self.evidence / view.information).astype(np.float32)
-        poor = (view.information < self.options.min_information) | (view.lead <= 0)
-        return np.where(poor, np.float32(2), needed).astype(np.float32)
+            return np.where(self._poor(view), np.float32(2), needed).astype(np.float32)
+        needed = np.where(self._poor(view), np.float32(2), self._by_evidence(view))
+        return np.where(self.whole_only(view), np.float32(WHOLE), needed).astype(np.float32)
+
+    def whole_only(self, view: View) -> NDArray[np.bool_]:
+        """Return which units, bool [U], count only when all of their text is found, in runs and with the same numbers."""
+        if self.threshold is not None or view is self.code:
+            return np.zeros(view.num_units, np.bool_)
+        weak = self._poor(view) | (self._by_evidence(view) > WHOLE)
+        prose = ~np.isin(view.unit_channel, [CHANNEL_NAMES.index(name) for name in FORMULAIC])
+        enough = (np.diff(view.unit_start) >= self.options.min_whole_tokens) & (view.information >= self.options.min_whole_information)
+        result: NDArray[np.bool_] = weak & prose & enough & (view.lead > 0)
+        return result
+
+    def _poor(self, view: View) -> NDArray[np.bool_]:
+        return (view.information < self.options.min_information) | (view.lead <= 0)
+
+    def _by_evidence(self, view: View) -> NDArray[np.float32]:
+        with np.errstate(divide="ignore"):
+            return (self.bases(view) + self.evidence / view.information).astype(np.float32)
 
 
 def build_index(items: Items, options: Options | None = None) -> Index:

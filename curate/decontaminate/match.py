@@ -47,6 +47,7 @@ MATCHES = pa.schema(
 )
 MAX_EXCERPT, CONTEXT = 1200, 80  # characters
 JOIN_BYTES = 400  # channels of one item that are nearer than this are one match
+NUMBERS_MERIT = 0.2  # what equal numbers add, where several items claim one place
 ANSWER_TOKENS = 60  # the answer is looked for so far behind the question
 Array = NDArray[Any]
 
@@ -68,11 +69,11 @@ class Hit:
     item_start: int
     item_end: int
     channels: set[str] = field(default_factory=set)
+    merits: dict[str, float] = field(default_factory=dict)  # per channel that was scored
 
     def rank(self) -> tuple[float, ...]:
-        """Order among matches that claim one place: the smaller the better."""
-        equal = 1.0 if self.numbers_equal is None else self.numbers_equal
-        return (self.variant == SIBLING, -round(self.score + 0.2 * equal, 3), -round(self.information, 2), self.item)
+        """Order among matches that claim one place: the smaller the better. An item of which more channels are there goes first."""
+        return (self.variant == SIBLING, -round(sum(self.merits.values()), 3), -round(self.information, 2), self.item)
 
 
 def scan(batch: pa.RecordBatch, index: Index) -> pa.Table:
@@ -96,8 +97,11 @@ def _hits(block: Block, view: View, index: Index) -> Iterator[Hit]:
     thresholds = index.thresholds(view)[units]
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = block.found / view.information[units]
+    whole_only = index.whole_only(view)[units]
     for candidate in np.flatnonzero(scores >= thresholds):
-        yield _hit(block, view, index, int(candidate), float(scores[candidate]), float(thresholds[candidate]))
+        hit = _hit(block, view, index, int(candidate), float(scores[candidate]), float(thresholds[candidate]))
+        if not whole_only[candidate] or hit.numbers_equal in (None, 1.0):
+            yield hit
 
 
 def _hit(block: Block, view: View, index: Index, candidate: int, score: float, threshold: float) -> Hit:
@@ -131,6 +135,7 @@ def _hit(block: Block, view: View, index: Index, candidate: int, score: float, t
         item_start=low,
         item_end=high,
         channels=channels,
+        merits={channel: score + NUMBERS_MERIT * (1.0 if found.numbers_equal is None else found.numbers_equal)},
     )
 
 
@@ -178,8 +183,10 @@ def _same_place(a: Hit, b: Hit) -> bool:
 
 def _join(a: Hit, b: Hit) -> Hit:
     best, other = (a, b) if (a.variant == SIBLING, -a.information) <= (b.variant == SIBLING, -b.information) else (b, a)
-    best.channels = best.channels | other.channels if other.variant != SIBLING or best.variant == SIBLING else best.channels
-    best.start, best.end = min(a.start, b.start), max(a.end, b.end)
+    if (best.variant == SIBLING) == (other.variant == SIBLING):
+        best.channels = best.channels | other.channels
+        best.start, best.end = min(a.start, b.start), max(a.end, b.end)
+        best.merits = {name: max(one.merits.get(name, 0.0) for one in (a, b)) for name in sorted({*a.merits, *b.merits})}
     return best
 
 

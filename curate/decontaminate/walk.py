@@ -210,19 +210,12 @@ def walk(
     apart = False  # whether more than blanks and hyphens stands before the token in hand
     pending: Any = np.int64(-1)  # the value of the number word that the last token was, for "twenty-five"
     while p <= end:
-        code: Any = np.int64(32)
-        size: Any = np.int64(1)
-        k: Any = np.int64(SEPARATOR)
-        if p < end:
-            b = data[p]
-            if b < 128:
-                code, k = np.int64(b), np.int64(ascii_kind[b])
-                if k > APOSTROPHE:
-                    k, code, size = _markup(data, p, begin, end, k, keys, slots, kind, letters)
-            else:
-                code, size = _decode(data, p, end)
-                k = np.int64(kind[code]) if code < SIZE else np.int64(SINGLE if code < 0x40000 else NOTHING if code >= 0xE0000 else SEPARATOR)
-        if k == NOTHING:
+        if p < end and data[p] < 128 and ascii_kind[data[p]] <= APOSTROPHE:  # the common case, without a call
+            k, code, size = np.int64(ascii_kind[data[p]]), np.int64(data[p]), np.int64(1)
+        else:
+            k, code, size = _character(data, p, begin, end, kind, ascii_kind, keys, slots, letters)
+        inside = k == APOSTROPHE and letters and not number and p + size < end and (_is_letter(data[p + size]) or data[p + size] >= 128)
+        if k == NOTHING or inside:
             p += size
             continue
         if letters and number and k == SEPARATOR and (code == 44 or code == 46) and p + 1 < end and _is_digit(data[p + 1]):
@@ -230,33 +223,14 @@ def walk(
                 h = _mix(h, np.uint64(46))
             p += 1
             continue
-        if k == APOSTROPHE and letters and not number and p + size < end and (_is_letter(data[p + size]) or data[p + size] >= 128):
-            p += size
-            continue
         if letters and (k in (SEPARATOR, SINGLE, APOSTROPHE) or (k == DIGIT) != number):
             if (letters > 1 and not number) or last - first > 2 or not _is_option(data, begin, end, first, last, number):
                 if n == room:
                     return n, first
                 hashes[n], values[n], starts[n], ends[n], capital[n] = _finish(h), 0, first, last, upper
-                if number:
-                    values[n], hashes[n], pending = hashes[n] | np.uint64(1), NUMBER, -1
-                    n += 1
-                else:
-                    word = _meaning(hashes[n], keys, slots) if 2 < letters < 10 else -1
-                    joined = -1
-                    if word >= 0 and pending > 0 and not apart:
-                        if word >= 100:
-                            joined = pending * word
-                        elif pending > 19 and pending % 10 == 0 and 0 < word < 10:
-                            joined = pending + word
-                    if joined >= 0:  # "twenty-five", "two hundred": one number
-                        pending = joined
-                        ends[n - 1], values[n - 1] = last, _value(joined)
-                    else:
-                        pending = word
-                        if word >= 0:
-                            hashes[n], values[n] = NUMBER, _value(word)
-                        n += 1
+                word = np.int64(_meaning(hashes[n], keys, slots)) if 2 < letters < 10 and not number else np.int64(-1)
+                more, pending = _settle(n, number, word, pending, apart, last, hashes, values, ends) if number or word >= 0 else (n + 1, np.int64(-1))
+                n = more
                 apart = False
             letters = 0
         if k == SEPARATOR and code != 32 and code != 45 and code != 62 and not 9 <= code <= 13:
@@ -264,13 +238,8 @@ def walk(
         if k == SINGLE:
             if n == room:
                 return n, p
-            hashes[n], values[n], starts[n], ends[n], capital[n] = (
-                _finish(_mix(np.uint64(0), reading[code] if code < SIZE else np.uint64(code))),
-                0,
-                p,
-                p + size,
-                False,
-            )
+            letter = reading[code] if code < SIZE else np.uint64(code)
+            hashes[n], values[n], starts[n], ends[n], capital[n] = _finish(_mix(np.uint64(0), letter)), 0, p, p + size, False
             pending = -1
             n += 1
         elif k in (LETTER, DIGIT):
@@ -294,28 +263,64 @@ def walk(
 
 
 @inlined
+def _character(data: Any, p: Any, begin: Any, end: Any, kind: Any, ascii_kind: Any, keys: Any, slots: Any, letters: Any) -> Any:
+    """Return (class, code point, length) of what stands at `p`, which is no plain ASCII character; a blank behind the end."""
+    if p >= end:
+        return np.int64(SEPARATOR), np.int64(32), np.int64(1)
+    if data[p] < 128:
+        return _markup(data, p, begin, end, np.int64(ascii_kind[data[p]]), keys, slots, kind, letters)
+    code, size = _decode(data, p, end)
+    if code < SIZE:
+        return np.int64(kind[code]), code, size
+    return np.int64(SINGLE if code < 0x40000 else NOTHING if code >= 0xE0000 else SEPARATOR), code, size
+
+
+@inlined
+def _settle(n: Any, number: Any, word: Any, pending: Any, apart: Any, last: Any, hashes: Any, values: Any, ends: Any) -> Any:
+    """Mark token `n` as a number; return (the number of tokens now, the value of the number word that the last one is, or -1).
+
+    `word` is the value of a number word. One that makes one number with the word before it ("twenty-five", "two hundred")
+    extends that token.
+    """
+    if number:
+        values[n], hashes[n] = hashes[n] | np.uint64(1), NUMBER
+        return n + 1, np.int64(-1)
+    joined = np.int64(-1)
+    if pending > 0 and not apart:
+        if word >= 100:
+            joined = pending * word
+        elif pending > 19 and pending % 10 == 0 and 0 < word < 10:
+            joined = pending + word
+    if joined >= 0:
+        ends[n - 1], values[n - 1] = last, _value(joined)
+        return n, joined
+    hashes[n], values[n] = NUMBER, _value(word)
+    return n + 1, word
+
+
+@inlined
 def _markup(data: Any, p: Any, begin: Any, end: Any, k: Any, keys: Any, slots: Any, kind: Any, letters: Any) -> Any:
     """Return (class, code point, length) of the markup character at `p`."""
     if k == TAG:
         q, inline = _tag(data, p, end, keys, slots)
         if q > p:
-            return (NOTHING if inline else SEPARATOR), 32, q - p
+            return np.int64(NOTHING if inline else SEPARATOR), np.int64(32), np.int64(q - p)
     elif k == ENTITY:
         code, size = _entity(data, p, end, keys, slots)
         if size:
-            return (np.int64(kind[code]) if code < SIZE else SEPARATOR), code, size
+            return np.int64(kind[code] if code < SIZE else SEPARATOR), np.int64(code), np.int64(size)
     elif k == COMMAND:
-        return SEPARATOR, 92, _command(data, p, end, keys, slots) - p
+        return np.int64(SEPARATOR), np.int64(92), np.int64(_command(data, p, end, keys, slots) - p)
     elif k == HYPHEN:
         if letters and p + 2 < end and data[p + 1] == 10 and 97 <= data[p + 2] <= 122 and p > begin and _is_letter(data[p - 1]):
-            return NOTHING, 45, 2
+            return np.int64(NOTHING), np.int64(45), np.int64(2)
     elif k == BRACKET and p + 1 < end and data[p + 1] == 40:  # ](target)
         q, stop = p + 2, min(end, p + MAX_LINK_BYTES)
         while q < stop and not _is_space(data[q]) and data[q] != 40 and data[q] != 41:
             q += 1
         if q < stop and data[q] == 41:
-            return SEPARATOR, 93, q + 1 - p
-    return SEPARATOR, np.int64(data[p]), 1
+            return np.int64(SEPARATOR), np.int64(93), np.int64(q + 1 - p)
+    return np.int64(SEPARATOR), np.int64(data[p]), np.int64(1)
 
 
 @compiled

@@ -37,6 +37,7 @@ BIN, LOWEST, NUM_BINS = 0.25, -12.0, 160  # of the histogram of evidence
 SUSPECT_SHARE, SUSPECT_INFORMATION = 0.75, 6.0  # from here on a background document counts as contaminated
 CODE_TOKEN_WEIGHT = 0.25
 NUMBER_WEIGHT = 0.1
+LETTER_WEIGHT = 0.3  # of a single letter: a variable, a list's mark
 
 
 @dataclass(slots=True)
@@ -170,6 +171,9 @@ def _weights(view: View, index: Index, grams: Array | None, words: Array | None,
         word_weight = np.minimum(1.0, 0.1 + 0.9 * -np.log(np.minimum(1.0, share)) / np.log(200.0))
     token_weight = word_weight[view.token_word] if len(view.token_word) else np.zeros(0)
     token_weight = np.where(view.token_key == NUMBER, NUMBER_WEIGHT, token_weight).astype(np.float32)
+    if view is index.words:
+        single = (view.token_to - view.token_from == 1) & (view.token_key != NUMBER)
+        token_weight = np.where(single, np.minimum(token_weight, LETTER_WEIGHT), token_weight)
     if view is index.words and len(token_weight):  # a word that stands several times in a unit counts once: "4 miles, 5 miles, 6 miles"
         unit_of = np.repeat(np.arange(view.num_units, dtype=np.int64), np.diff(view.unit_start))
         _, kind, count = np.unique(unit_of << 32 | view.token_word, return_inverse=True, return_counts=True)

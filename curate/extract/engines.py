@@ -5,9 +5,9 @@ left out, and so are elements that pages themselves name as something else than 
 end, nearly always the heading of a "related" box or a button, are cut off. trafilatura (FineWeb and RefinedWeb use it): better
 on articles at a sixth of the speed or less; its own extra.
 
-On 486 real pages with snippets to keep and to leave out (`bench/extraction.py`): resiliparse as it comes precision 0.754, recall 0.946,
-F1 0.839; with the options above 0.799, 0.936, 0.862; without the named elements 0.820, 0.936, 0.874; without the last lines 0.833,
-0.935, 0.881; trafilatura 0.931, 0.885, 0.907. What is traded away: real content in a box that a site calls `related` or
+On 486 real pages with snippets to keep and to leave out (`bench/extraction.py`), precision, recall and F1: resiliparse as it comes
+0.754, 0.946, 0.839; with the options above 0.800, 0.937, 0.863; without the named elements 0.820, 0.936, 0.874; without the last
+lines too 0.833, 0.935, 0.881; trafilatura 0.931, 0.885, 0.908. What is traded away: real content in a box that a site calls `related` or
 `disclaimer`, and the last lines of a page that ends in a list of words.
 """
 
@@ -26,6 +26,7 @@ _NAMES = (
     "copyright", "disclosure", "disclaimer", "rating", "crumb", "cookie", "consent", "gdpr", "alert", "modal", "popup",
 )  # fmt: skip
 _NOT_ARTICLE = ["footer", *(f'[{where}*="{name}" i]' for name in _NAMES for where in ("class", "id"))]
+_HIGH_LISTS = ", ".join(f"body {'> * ' * depth}> p ~ ul" for depth in range(4))
 _ENDS = tuple('.!?…。！？:;"”“’»)]，、')
 _MAX_CUT_LINES = 3
 _MAX_CUT_WORDS = 4
@@ -33,21 +34,24 @@ _MAX_CUT_CHARACTERS = 60
 
 
 def extract(html: Any, options: Extract) -> str:
-    """Return the main text of a page, as a string of HTML or resiliparse's HTMLTree; "" when there is none.
+    """Return the main text of a page, a string of HTML or resiliparse's HTMLTree (which may be changed); "" when there is none.
 
     Paragraphs are lines; white space is normalized within them, except in preformatted text.
     Raises MissingExtra when the engine is not installed.
     """
     text = _trafilatura(html) if options.engine == "trafilatura" else _resiliparse(html)
-    text = re.sub(r"[ \t\r\f\v]+\n", "\n", text.strip("\n\r\f\v").rstrip())
+    text = "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
     return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def _resiliparse(html: Any) -> str:
     from resiliparse.extract.html2text import extract_plain_text
+    from resiliparse.parse.html import HTMLTree
 
+    tree = HTMLTree.parse(html) if isinstance(html, str) else html
+    _deepen_lists(tree)
     text: str = extract_plain_text(
-        html,
+        tree,
         preserve_formatting=True,
         main_content=True,
         list_bullets=False,
@@ -60,6 +64,23 @@ def _resiliparse(html: Any) -> str:
         skip_elements=_NOT_ARTICLE,
     )
     return _without_last_lines(text)
+
+
+def _deepen_lists(tree: Any) -> None:
+    """Wrap lists that follow a paragraph in more `<div>`, where they lie less than four levels below the body.
+
+    resiliparse takes every `<ul>` so high up for navigation, and so drops all bullet lists of simply built pages.
+    """
+    if tree.body is None:
+        return
+    for element in tree.document.query_selector_all(_HIGH_LISTS).values():
+        parent, above = element.parent_element, tree.create_element("div")
+        parent.insert_before(above, element)
+        for _ in range(2):
+            below = tree.create_element("div")
+            above.append_child(below)
+            above = below
+        above.append_child(element)
 
 
 def _without_last_lines(text: str) -> str:

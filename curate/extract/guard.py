@@ -13,25 +13,27 @@ import re
 
 _MIN_TAGS = 4_000  # below this, no nesting costs more than a second
 _MAX_ANCESTORS = 12_000_000  # summed over all elements: about one second
-_MIN_TAG_CHARACTERS = 40_000
-_MAX_ATTRIBUTES = 8_000  # on one element: about 0.15 s
+_STRETCH_CHARACTERS = 32_000
+_MAX_ATTRIBUTES = 12_000  # on one element: about 0.3 s
 
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # Void elements, and those whose end is implied by the next one: they do not nest in themselves.
-_FLAT = frozenset(
-    "area base body br col dd dt embed head hr html img input link meta option p param script source style td th title tr track wbr li".split()
-)
+_FLAT = frozenset({
+    "area", "base", "body", "br", "col", "dd", "dt", "embed", "head", "hr", "html", "img", "input", "li", "link", "meta", "option", "p", "param",
+    "script", "source", "style", "td", "th", "title", "tr", "track", "wbr",
+})  # fmt: skip
 _RAW = r"<!--.*?(?:-->|\Z)|<(script|style|textarea|title)\b.*?(?:</\1|\Z)"
 _WHOLE_TAG = re.compile(
     _RAW + r"|<[a-zA-Z][^\s>]*+(?P<attributes>(?:[^>=]++|=\s*+(?:\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z)|[^\s>\"']*+))*+)", re.I | re.S
 )
+_ATTRIBUTE = re.compile(r"[^\s/=]++[^\s/>=]*+(?:\s*+=\s*+(?:\"[^\"]*+\"?|'[^']*+'?|[^\s>\"']*+))?")
 
 
 def excess(html: str) -> str:
     """Return why a page must not be parsed: `nested_too_deeply` or `too_many_attributes`; "" when it may be."""
     if html.count("<") - html.count("</") >= _MIN_TAGS and _ancestors_exceed(html):
         return "nested_too_deeply"
-    if len(html) >= _MIN_TAG_CHARACTERS and (_longest_gap(html, ">") or _longest_gap(html, "<")) and _attributes_exceed(html):
+    if max(_separators_without(html, ">"), _separators_without(html, "<")) > _MAX_ATTRIBUTES // 2 and _attributes_exceed(html):
         return "too_many_attributes"
     return ""
 
@@ -52,19 +54,21 @@ def _ancestors_exceed(html: str) -> bool:
     return False
 
 
-def _longest_gap(html: str, mark: str) -> bool:
-    """Say whether `mark` is missing from some long stretch."""
-    at = 0
-    while True:
-        following = html.rfind(mark, at, at + _MIN_TAG_CHARACTERS)
+def _separators_without(html: str, mark: str) -> int:
+    """Count what separates attributes, in the long stretches of the page in which `mark` does not occur."""
+    at = total = 0
+    while len(html) - at >= _STRETCH_CHARACTERS:
+        end = at + _STRETCH_CHARACTERS
+        following = html.rfind(mark, at, end)
         if following < 0:
-            return len(html) - at >= _MIN_TAG_CHARACTERS
-        at = following + 1
+            total += sum(html.count(separator, at, end) for separator in " \n\t\r\f/")
+        at = end if following < 0 else following + 1
+    return total
 
 
 def _attributes_exceed(html: str) -> bool:
     for found in _WHOLE_TAG.finditer(html):
         attributes = found["attributes"]
-        if attributes and len(attributes) >= _MAX_ATTRIBUTES * 2 and len(re.split(r"[\s/]+", attributes)) > _MAX_ATTRIBUTES:
+        if attributes and len(attributes) > 2 * _MAX_ATTRIBUTES and len(_ATTRIBUTE.findall(attributes)) > _MAX_ATTRIBUTES:
             return True
     return False

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 CHUNK = 1 << 18
+_ZSTD_CHUNK = 1 << 16  # what is lost before damage is at most so much
 GZIP, ZSTD, PLAIN = "gzip", "zstd", "plain"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
@@ -164,13 +165,19 @@ def _salvaged(stream: Any, data: bytes) -> Iterator[bytes]:
 def _zstd(stored: Stored, member: Member) -> Iterator[bytes]:
     from fastwarc.stream_io import ZstdReader
 
-    member.end = member.offset + _frame_length(stored, member.offset)
+    cut_off: Damaged | None = None
+    try:
+        member.end = member.offset + _frame_length(stored, member.offset)
+    except Damaged as damage:
+        member.end, cut_off = stored.size, damage
     try:
         reader = ZstdReader(_Range(stored.file, member.offset, member.end), dictionary=stored.dictionary)
-        while chunk := reader.read(CHUNK):
+        while chunk := reader.read(_ZSTD_CHUNK):
             yield chunk
     except OSError as error:
-        raise Damaged("zstd frame is damaged") from error
+        raise cut_off or Damaged("zstd frame is damaged") from error
+    if cut_off:
+        raise cut_off
 
 
 class _Range:

@@ -1,10 +1,9 @@
 """Bytes → valid Unicode text.
 
-Order for a page: byte order mark; UTF-8 when all bytes are valid as such; the charset of the HTTP header; that of a `<meta>`;
-resiliparse's detector (uchardet). A declared charset is believed unless a tenth of the bytes outside ASCII contradict it,
-since declarations are wrong more often than text is broken. Valid UTF-8 comes before what is declared, because text in
-another encoding is hardly ever valid UTF-8 by chance. Labels mean what the WHATWG encoding standard says (latin-1 is Windows-1252). Undecodable bytes
-become U+FFFD and are counted.
+Order for a page: byte order mark; UTF-8; the charset of the HTTP header; that of a `<meta>`; resiliparse's detector (uchardet).
+Each is believed unless a tenth of the bytes outside ASCII contradict it. UTF-8 comes before what is declared, because declarations are
+wrong more often than text is broken, and text in another encoding is hardly ever valid UTF-8 by chance. Labels mean what the WHATWG
+encoding standard says (latin-1 is Windows-1252). Undecodable bytes become U+FFFD and are counted.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs
 _META = re.compile(rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{2,40})", re.I)
 _XML = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9_.:-]{2,40})", re.I)
 _META_BYTES = 4096
-_MAX_BAD_SHARE = 0.1  # of the bytes outside ASCII; above it a declared charset is not believed
+_MAX_BAD_SHARE = 0.1  # of the bytes outside ASCII; above it a charset is not believed
 _STATEFUL = ("iso2022", "iso-2022", "hz")  # their bytes are all ASCII, but not their text
 _ESCAPED = re.compile("[\udc80-\udcff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -35,7 +34,7 @@ def decode_page(data: bytes, charset: str | None) -> tuple[str, int]:
         try:
             return data.decode("utf-8"), 0
         except UnicodeDecodeError:
-            return _least_bad(data, declared)
+            return _least_bad(data, ["utf-8", *declared])
     return _least_bad(data, stateful)
 
 
@@ -88,12 +87,12 @@ def clean(text: str) -> tuple[str, int]:
     return text, removed
 
 
-def _least_bad(data: bytes, declared: list[str]) -> tuple[str, int]:
+def _least_bad(data: bytes, likely: list[str]) -> tuple[str, int]:
     from resiliparse.parse.encoding import detect_encoding
 
     outside = max(len(data) - len(data.translate(None, bytes(range(128, 256)))), 1)
     best: tuple[str, int] | None = None
-    for name in [*dict.fromkeys(declared), None]:
+    for name in [*dict.fromkeys(likely), None]:
         encoding = name or known(detect_encoding(data)) or "utf-8"
         text, bad = decode_as(data, encoding)
         if bad <= _MAX_BAD_SHARE * outside:

@@ -84,7 +84,7 @@ def plain(value: Any, depth: int = _MAX_DEPTH) -> Any:
     if depth == 0:
         return "…"
     if isinstance(value, dict):
-        return {clean(str(key))[0]: plain(item, depth - 1) for key, item in value.items()}
+        return {clean(str(key))[0]: plain(value[key], depth - 1) for key in sorted(value, key=str)}  # sorted: cleaned keys may collide
     if isinstance(value, list | tuple):
         return [plain(item, depth - 1) for item in value]
     return clean(str(value))[0]

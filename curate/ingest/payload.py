@@ -1,9 +1,10 @@
 """What a WARC record carries: HTTP head, transfer and content encodings, and whether it is HTML, text or PDF.
 
-FastWARC parses the heads and undoes chunking, brotli and zstd; gzip and deflate go through zlib, which alone tells a cut-off stream
-from a whole one. Archives often keep the headers of an encoding that the crawler has already undone, so a
-payload that does not decode is taken as it is when it looks like text. A declared type is believed unless the first bytes
-contradict it (WHATWG MIME sniffing, reduced to what matters here: PDF, markup, binary).
+FastWARC undoes brotli and zstd; gzip and deflate go through zlib, which alone tells a cut-off stream from a whole one. Heads and
+chunks are read here: FastWARC 2.0.1 takes no bare line feeds, no head over 32 kB, and gives nothing of a page whose chunks break
+off. Archives often keep the headers of an encoding that the crawler has already undone, so a payload that does not decode is
+taken as it is when it looks like text. A declared type is believed unless the first bytes contradict it (WHATWG MIME
+sniffing, reduced to what matters here: PDF, markup, binary).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from curate.ingest.record import Record
 HEADERS = ("content-language", "content-signal", "content-type", "tdm-policy", "tdm-reservation", "x-robots-tag")
 _MAX_HEAD_BYTES = 1 << 18
 _MAX_VALUE_CHARACTERS = 1000
+_MAX_FIRST_LINE_BYTES = 256
+_CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]*)?\r?")
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS = re.compile(rb"HTTP/\d(?:\.\d)?[ \t]+(\d{3})\b")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", re.I)
@@ -35,28 +38,26 @@ def record_of(raw: bytes, offset: int, length: int, max_bytes: int) -> Record:
 
     The record's `kind` is html, text or pdf, and its content the decoded payload; or `dropped` says why there is none.
     """
-    from fastwarc.warc import WarcRecord
-
-    try:
-        warc = WarcRecord.from_bytes(raw)
-    except OSError:
+    parts = _head(raw)
+    if parts is None:
         return Record(offset, length, b"", "html", dropped="invalid_warc_header", size=len(raw))
-    head = _values(warc.headers)
+    head, block = parts
     url = head.get("warc-target-uri", "").strip().strip("<>") or None
     record = Record(offset, length, b"", "html", url=url, date=head.get("warc-date"))
     truncated = head.get("warc-truncated")
     declared, transfer, coding = head.get("content-type", ""), "", ""
     if head.get("warc-type", "").lower() == "response" and declared.lower().startswith("application/http"):
-        status, http, block = _http(warc)
-        record.meta = {"http": {name: http[name] for name in HEADERS if name in http}} if http else {}
-        declared, transfer, coding = http.get("content-type", ""), http.get("transfer-encoding", ""), http.get("content-encoding", "")
-        if status is None:
+        status, parts = _STATUS.match(block), _head(block)
+        if not status or parts is None:
             return _drop(record, "invalid_http", len(block))
-        if status >= 300 or status < 200:
+        http, block = parts
+        if http:
+            record.meta = {"http": {name: http[name] for name in HEADERS if name in http}}
+        if not 200 <= int(status[1]) < 300:
             return _drop(record, "http_error", len(block))
-    else:
-        block = warc.reader.read()
-        record.meta = {"http": {"content-type": declared}} if declared else {}
+        declared, transfer, coding = http.get("content-type", ""), http.get("transfer-encoding", ""), http.get("content-encoding", "")
+    elif declared:
+        record.meta = {"http": {"content-type": declared}}
     payload, problem = decoded(block, transfer, coding, max_bytes)
     if truncated or problem == "cut_off":
         record.meta["truncated"] = truncated or "encoding"
@@ -105,7 +106,7 @@ def decoded(block: bytes, transfer: str, coding: str, max_bytes: int) -> tuple[b
         if not found and block:
             if whole:
                 return b"", cut_off
-            if not _is_plain(block):
+            if step != "chunked" and not _is_plain(block):
                 return b"", "undecodable_payload"
             continue  # the crawler has undone this step already
         block, cut_off = found, cut_off if whole else "cut_off"
@@ -114,37 +115,34 @@ def decoded(block: bytes, transfer: str, coding: str, max_bytes: int) -> tuple[b
     return (b"", "page_too_large") if len(block) > max_bytes else (block, cut_off)
 
 
-def _http(warc: Any) -> tuple[int | None, dict[str, str], bytes]:
-    """Return status, headers and the block after them."""
-    whole = warc.reader.read()
-    found = _STATUS.match(whole)
-    if not found:
-        return None, {}, whole
-    from fastwarc.warc import HeaderMap
+def _head(data: bytes) -> tuple[dict[str, str], bytes] | None:
+    """Return the headers of a WARC record or an HTTP message, by lowercase name, and what comes after the blank line.
 
-    end = _HEAD_END.search(whole, 0, _MAX_HEAD_BYTES)
+    Values of repeated headers are joined by commas, as HTTP allows. None when no blank line ends them.
+    """
+    end = _HEAD_END.search(data, 0, _MAX_HEAD_BYTES)
     if not end:
-        return None, {}, whole
-    headers = HeaderMap()
-    try:
-        headers.parse(io.BytesIO(re.sub(rb"\r?\n", b"\r\n", whole[: end.end()])), has_status_line=True)
-    except (OSError, ValueError):
-        return None, {}, whole
-    return int(found[1]), _values(headers), whole[end.end() :]
-
-
-def _values(headers: Any) -> dict[str, str]:
-    """Return headers by lowercase name; values of repeated ones are joined by commas, as HTTP allows."""
+        return None
     found: dict[str, str] = {}
-    for name, value in headers.items_bytes():
-        key = name.decode("latin-1").lower().strip()
-        try:
-            text = value.decode("utf-8")
-        except UnicodeDecodeError:
-            text = value.decode("latin-1")
-        text = text.strip()[:_MAX_VALUE_CHARACTERS]
-        found[key] = f"{found[key]}, {text}"[:_MAX_VALUE_CHARACTERS] if key in found else text
-    return found
+    name = ""
+    for line in data[: end.start()].split(b"\n")[1:]:
+        if line[:1] in (b" ", b"\t") and name:  # a folded line continues the one before
+            text = line
+        else:
+            key, colon, text = line.partition(b":")
+            name = key.decode("latin-1").strip().lower() if colon else ""
+        if name:
+            value = _text_of(text)
+            folded = text is line
+            found[name] = (f"{found[name]}{' ' if folded else ', '}{value}" if name in found else value)[:_MAX_VALUE_CHARACTERS]
+    return found, data[end.end() :]
+
+
+def _text_of(value: bytes) -> str:
+    try:
+        return value.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return value.decode("latin-1").strip()
 
 
 def _drop(record: Record, reason: str, size: int) -> Record:
@@ -195,9 +193,23 @@ def _streamed(reader: Any, limit: int) -> tuple[bytes, bool]:
 
 
 def _chunked(data: bytes, limit: int) -> tuple[bytes, bool]:
-    from fastwarc.stream_io import ChunkedReader
-
-    return _streamed(ChunkedReader(io.BytesIO(data)), limit)
+    """Undo chunking. FastWARC's reader throws away what it has when the chunks break off; crawlers cut pages off all the time."""
+    found, at = bytearray(), 0
+    while len(found) < limit:
+        end = data.find(b"\n", at, at + _MAX_FIRST_LINE_BYTES)
+        size = _CHUNK_SIZE.fullmatch(data, at, max(end, at))
+        if end < 0 or not size:
+            return bytes(found), False
+        length = int(size[1], 16)
+        if length == 0:
+            return bytes(found), True
+        chunk = data[end + 1 : end + 1 + length]
+        found += chunk
+        at = end + 1 + length
+        if len(chunk) < length:
+            return bytes(found), False
+        at += 2 if data[at : at + 2] == b"\r\n" else 1
+    return bytes(found), True
 
 
 def _brotli(data: bytes, limit: int) -> tuple[bytes, bool]:

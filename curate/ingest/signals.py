@@ -55,7 +55,7 @@ def _elements(tree: Any, html: str) -> list[Any]:
     if "icense" in html or "ICENSE" in html:
         selectors += ['link[rel~="license" i][href]', 'a[rel~="license" i][href]']
     if "creativecommons.org/" in html:
-        selectors.append('a[href*="creativecommons.org/"]')
+        selectors += ['a[href*="creativecommons.org/licenses/"]', 'a[href*="creativecommons.org/publicdomain/"]']
     if "ld+json" in html and "icense" in html:
         selectors.append('script[type="application/ld+json"]')
     return list(tree.document.query_selector_all(", ".join(selectors)).values()) if tree.document is not None else []

@@ -38,7 +38,7 @@ def plan(options: Ingest, source: str, target: Path, root: Path, fingerprints: F
     groups: dict[str, list[tuple[Path, str]]] = {}
     for path, name in input_files(patterns, root):
         groups.setdefault(_shard_name(name, options.shards), []).append((path, name))
-    code = code_version(*CODE, libraries=LIBRARIES)
+    code = code_version(*CODE, libraries=[*LIBRARIES, *(["trafilatura"] if options.extract.engine == "trafilatura" else [])])
     settings: dict[str, Any] = resolved(options) | {"source": source}
     for key in ("warc", "pdf", "jsonl", "parquet", "files"):
         settings[key] = "" if key == kind else None  # which files there are is each task's own business

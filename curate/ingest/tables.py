@@ -35,7 +35,7 @@ def read_jsonl(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Sk
             return
         blank, rows, found = 0, 0, False
         for offset, size, line, error in _lines(chunks_of(stored)):
-            if not error and not line.strip():
+            if not error and (not line or line.isspace()):
                 blank += 1
                 continue
             item = Unreadable(offset, size, error) if error else _line(offset, line, options.columns)

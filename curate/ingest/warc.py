@@ -1,10 +1,9 @@
 """WARC files (ISO 28500): response, resource and conversion records become documents; all else is counted and passed over.
 
-Compression members and records are cut here, and FastWARC reads what is inside one record. FastWARC's own iterator cannot be
-used for the cutting: on a file with damage it ends early, hands out cut-off records as whole ones, and lets a wrong
-Content-Length swallow the records that follow, without an error (measured with version 2.0.1). Here a record counts only when
-its bytes end where its Content-Length says, and its member's checksum holds; everything else becomes one `Unreadable` per
-damaged region, and reading goes on at the next member, or the next line, that starts a record.
+Compression members and records are cut here, not by FastWARC's iterator: on a file with damage it ends early, hands out cut-off
+records as whole ones, and lets a wrong Content-Length swallow the records that follow, without an error (measured with version
+2.0.1). Here a record counts only when its bytes end where its Content-Length says, and its member's checksum holds; everything else becomes
+one `Unreadable` per damaged region, and reading goes on at the next member, or the next line, that starts a record.
 
 `offset` and `length` are those of the stored file, so that a record can be fetched by a range request. Where a member holds
 several records, against the standard's advice, number n of them (from 0) has the offset `member + n * 2**40`, and its
@@ -30,9 +29,9 @@ _INDEX_UNIT = 1 << 40
 _MAX_HEAD_BYTES = 1 << 16
 _MARGIN = 1 << 20  # HTTP head and chunking around the largest page
 _VERSION = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n")
-_SYNC = re.compile(rb"\n(?=WARC/\d+\.\d+[ \t]*\r?\n)")
+_SYNC = re.compile(rb"WARC/\d+\.\d+[ \t]{0,8}\r?\n(?=[A-Za-z][A-Za-z-]{1,60}[ \t]{0,8}:)")
 _VERSION_BYTES = 16  # enough to tell a version line
-_SYNC_OVERLAP = 32
+_SYNC_OVERLAP = 128  # longer than what it matches
 _LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?$", re.I | re.M)
 _TYPE = re.compile(rb"^warc-type[ \t]*:[ \t]*([a-z]+)[ \t]*\r?$", re.I | re.M)
 _DNS = re.compile(rb"^(?:warc-target-uri[ \t]*:[ \t]*<?dns:|content-type[ \t]*:[ \t]*text/dns)", re.I | re.M)
@@ -204,7 +203,8 @@ def _record(window: _Window, keep: int, every: bool) -> _Cut:
         return _Cut(start, window.start, error="record is cut off, or its Content-Length is too large")
     at = size if size <= keep else 0
     after = _blank_lines(window, at)
-    if after < len(window.data) and not _VERSION.match(window.data, after):
+    closed = window.data[at : at + 4] == b"\r\n\r\n" or after == len(window.data) or _VERSION.match(window.data, after)
+    if not closed:
         return _to_next_record(window, start, "record does not end where its Content-Length says")
     window.drop(after)
     return _Cut(start, window.start, kind, raw)
@@ -252,12 +252,14 @@ def _pass_over(window: _Window, size: int) -> bool:
 
 
 def _to_next_record(window: _Window, start: int, error: str) -> _Cut:
-    """Move to the next line that begins a record, or to the end; all before it is one damaged region."""
+    """Move to what looks like the next record's first two lines, or to the end; all before it is one damaged region."""
+    at = 1
     while True:
-        found = _SYNC.search(window.data)
+        found = _SYNC.search(window.data, at)
         if found:
-            window.drop(found.end())
+            window.drop(found.start())
             return _Cut(start, window.start, error=error)
+        at = 0
         window.drop(max(len(window.data) - _SYNC_OVERLAP, 0))
         if not window.fill():
             window.drop(len(window.data))

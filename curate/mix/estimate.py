@@ -59,4 +59,4 @@ def _tokens_per_second(shape: dict[str, Any]) -> float:
         if step == 1:
             start = time.perf_counter()
         model.losses(parameters, tokens, shape["heads"]).sum().backward()  # type: ignore[no-untyped-call]
-    return STEPS * rows * float(shape["context"]) / (time.perf_counter() - start)
+    return float(STEPS * rows * shape["context"] / (time.perf_counter() - start))

@@ -1,14 +1,12 @@
-"""Solved mixes for trainers, and the difference of two."""
+"""Solved mixes in the forms that trainers read."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from curate.errors import SpecError
-from curate.specs.load import load_spec
-from curate.specs.mix import SolvedMix
+from curate.mix.solved import read_solved
 
 
 def as_text(solved: Path, form: str, data: str = "data/{source}") -> str:
@@ -17,7 +15,7 @@ def as_text(solved: Path, form: str, data: str = "data/{source}") -> str:
     `data` is where the data of a source is, with `{source}` for its name. What was written is read back and compared.
     Raises SpecError when `data` does not name the source.
     """
-    mix = load_spec(solved, SolvedMix)
+    mix = read_solved(solved)
     weights = {name: source.weight for name, source in mix.weights.items()}
     if form == "megatron":
         if "{source}" not in data:
@@ -34,22 +32,3 @@ def as_text(solved: Path, form: str, data: str = "data/{source}") -> str:
     if any(abs(a - b) > 1e-6 for a, b in zip(read, weights.values(), strict=True)):
         raise AssertionError(f"{form} does not hold what was written to it")
     return text
-
-
-def differences(before: Path, after: Path) -> tuple[list[list[Any]], list[list[Any]], list[str]]:
-    """Return what moved between two solved mixes: rows of weights, rows of predicted scores, and which of their inputs changed."""
-    a, b = load_spec(before, SolvedMix), load_spec(after, SolvedMix)
-    weights = []
-    for name in sorted(set(a.weights) | set(b.weights)):
-        old, new = (mix.weights[name].weight if name in mix.weights else 0.0 for mix in (a, b))
-        weights.append([name, round(old, 4), round(new, 4), f"{new - old:+.4f}"])
-    scores = []
-    for suite in sorted(set(a.scores) & set(b.scores)):
-        was, now = a.scores[suite].solved, b.scores[suite].solved
-        scores.append([suite, was, now, f"{now - was:+.4f}"])
-    causes = [
-        f"{what} {'is new' if what not in a.made_from else 'is gone' if what not in b.made_from else 'changed'}"
-        for what in sorted(set(a.made_from) | set(b.made_from))
-        if a.made_from.get(what) != b.made_from.get(what)
-    ]
-    return weights, scores, causes

@@ -197,7 +197,8 @@ def _in_words(spec: Mix, proposal: Mapping[str, Any], found: verdict.Difference,
     inside = gain[1] <= -found.mean <= gain[2]
     lines = [
         f"{what}.",
-        f"Confirmed with {spec.confirm.seeds} fresh seeds: {_percent(-found.mean)} fewer bits per byte (95 % interval {_percent(-found.high)} to {_percent(-found.low)}).",
+        f"Confirmed with {spec.confirm.seeds} fresh seeds: {_percent(-found.mean)} fewer bits per byte (95 % interval {_percent(-found.high)} to "
+        f"{_percent(-found.low)}).",
         f"Predicted from the swarm: {_percent(gain[0])} (90 % interval {_percent(gain[1])} to {_percent(gain[2])}); what was confirmed lies "
         f"{'inside' if inside else 'outside'}.",
         f"solved   {shares}",

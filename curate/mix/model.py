@@ -11,7 +11,6 @@ Follows Llama (Touvron 2023), query-key norm (Henry 2020), Liger's fused cross-e
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

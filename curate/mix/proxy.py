@@ -74,7 +74,7 @@ def learning_rate(proxy: Mapping[str, Any], step: int, num_steps: int) -> float:
     """Linear warm-up, then a cosine to `final_rate` of the peak."""
     warmup = max(1, round(proxy["warmup"] * num_steps))
     if step < warmup:
-        return float(proxy["learning_rate"]) * (step + 1) / warmup
+        return float(proxy["learning_rate"] * (step + 1) / warmup)
     done = (step - warmup + 1) / max(1, num_steps - warmup)
     share = proxy["final_rate"] + (1 - proxy["final_rate"]) * 0.5 * (1 + math.cos(math.pi * done))
     return float(proxy["learning_rate"] * share)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from curate.corpus import Manifest, read_manifest, sha256_of
 from curate.engine import Context, StagePlan, Work, complete, complete_all, make_plan
 from curate.errors import InputError, SpecError
 from curate.mix import flow
+from curate.mix.solved import solved_text
 from curate.project import resolve, root_of
 from curate.specs.load import load_spec, nearest, resolved
 from curate.specs.mix import Mix
@@ -159,9 +159,13 @@ def conclude_task(task: Task, options: dict[str, Any], out: Output) -> None:
     proposal = json.loads((Path(proposal_folder) / "proposal.json").read_text(encoding="utf-8"))
     made_from = {"spec": hash_of(options["spec"])} | {f"tokens/{name}": hash_of(content) for name, content in sorted(options["contents"].items())}
     solved, rows, words = flow.conclude(spec, tokens, proposal, _scores(confirm), made_from)
-    text = f"# Written by `curate mix`: the solved mix of {spec.name}.\n" + yaml.safe_dump(msgspec.to_builtins(solved), sort_keys=False, width=120)
-    out.path(f"{spec.name}.solved.yaml").write_text(text, encoding="utf-8")
+    out.path(f"{spec.name}.solved.yaml").write_text(solved_text(solved), encoding="utf-8")
     out.path("verdict.txt").write_text(words + "\n", encoding="utf-8")
-    runs = [{"run": name, **note["weights"], **(note["report"]["scores"] or {})} for name, note in read_manifest(Path(swarm)).notes.items()]
+    runs = [
+        {"run": name}
+        | {f"share of {source}": share for source, share in note["weights"].items()}
+        | {f"bits per byte, {suite}": value for suite, value in (note["report"]["scores"] or {}).items()}
+        for name, note in read_manifest(Path(swarm)).notes.items()
+    ]
     result = {"solved": msgspec.to_builtins(solved), "proposal": proposal, "comparison": rows, "verdict": words, "runs": runs}
     out.path("result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

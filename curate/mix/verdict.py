@@ -1,8 +1,8 @@
 """The chosen mix against its rivals, trained with the same fresh seeds: paired differences, and an honest word.
 
 A seed fixes initialization and order for all mixes, so the difference between two mixes under one seed is the mix's doing, and the
-spread of differences over seeds is the noise. Intervals are Student's t over seeds (95 %); with three seeds they are wide, as they should be. The verdict
-weighs suites as the solver does.
+spread of differences over seeds is the noise. Intervals are Student's t over seeds (95 %); with three seeds they are wide, as they
+should be. The verdict weighs suites as the solver does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Scores = Sequence[Mapping[str, float]]  # per seed: suite → bits per byte
 class Difference(msgspec.Struct):
     """Chosen minus rival: negative is better."""
 
-    chosen: float
-    rival: float
+    mine: float
+    theirs: float
     mean: float
     low: float
     high: float

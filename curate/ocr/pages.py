@@ -52,7 +52,7 @@ class Pdf:
         """Return title, author, producer, creator, date, pages, encrypted and repaired; empty texts are left out."""
         found = self._document.metadata or {}
         kept = {ours: found.get(theirs) for ours, theirs in _METADATA.items()}
-        texts = {name: str(value).replace("\x00", "").strip()[:500] for name, value in kept.items() if value}
+        texts = {name: storable(str(value)).strip()[:500] for name, value in kept.items() if value}
         return texts | {"pages": self.num_pages, "encrypted": self._encrypted, "repaired": bool(self._document.is_repaired)}
 
     def size(self, page: int) -> tuple[float, float]:
@@ -69,7 +69,7 @@ class Pdf:
         for line in (line for block in blocks for line in block.get("lines", ())):
             turned = abs(line["dir"][1]) > 0.5
             for span in line["spans"]:
-                text = span["text"]
+                text = storable(span["text"])
                 if len(text) > left:
                     return found, True
                 left -= len(text)
@@ -94,6 +94,7 @@ class Pdf:
 
 
 _FILLED_OR_STROKED = 0b11000  # MuPDF's FZ_STEXT_FILLED | FZ_STEXT_STROKED
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _METADATA = {"title": "title", "author": "author", "producer": "producer", "creator": "creator", "created": "creationDate"}
 
 
@@ -120,6 +121,11 @@ def open_pdf(data: bytes) -> Pdf:
         if is_memory_error(error):
             raise MemoryError from error
         raise PdfError(f"broken: {_first_line(error)}") from error
+
+
+def storable(text: str) -> str:
+    """Return `text` with U+FFFD for NULs and lone surrogates, which UTF-8 columns cannot hold: of the same length, so that spans stay true."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def is_memory_error(error: Exception) -> bool:

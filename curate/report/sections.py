@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from curate.report.charts import Axes, highlighted
+from curate.report.charts import Axes, highlighted, span
 
 
 def read_json(path: Path) -> Any:
@@ -98,4 +98,44 @@ def mix(folder: Path) -> dict[str, Any] | None:
     result = read_json(folder / "result.json")
     if result is None:
         return None
-    return dict(result)
+    solved, proposal = result["solved"], result["proposal"]
+    weights = [
+        {
+            "source": name,
+            "natural": row["natural"],
+            "weight": row["solved"],
+            "low": row["low"],
+            "high": row["high"],
+            "repeats": row["solved"] * solved["target_tokens"] / row["available_tokens"],
+        }
+        for name, row in solved["weights"].items()
+    ]
+    comparison = [
+        {"suite": row["suite"], "natural": row["theirs"], "solved": row["mine"], "difference": row["mean"], "low": row["low"], "high": row["high"]}
+        | {"verdict": row["word"].replace("_", " ")}
+        for row in result["comparison"]
+        if row["rival"] == "natural"
+    ]
+    scatter = [{"svg": _law_chart(suite, law), "caption": _law_caption(suite, law)} for suite, law in proposal["laws"].items()]
+    columns = list(result["runs"][0])
+    return {
+        "verdict": result["verdict"],
+        "weights": sorted(weights, key=lambda row: -row["weight"]),
+        "comparison": comparison,
+        "scatter": scatter,
+        "runs": {"columns": columns, "rows": [[run.get(column) for column in columns] for run in result["runs"]]},
+    }
+
+
+def _law_chart(suite: str, law: dict[str, Any]) -> Any:
+    ends = span([*law["measured"], *law["left_out"]])
+    chart = Axes(ends, ends, ("predicted, this run left out", "measured bits per byte"), f"{suite}: measured against predicted")
+    chart.line([(chart.x[0], chart.x[0]), (chart.x[1], chart.x[1])], "d")
+    for predicted, measured in zip(law["left_out"], law["measured"], strict=True):
+        chart.dot(predicted, measured, f"measured {measured:.3f}, predicted {predicted:.3f}")
+    return chart.svg()
+
+
+def _law_caption(suite: str, law: dict[str, Any]) -> str:
+    noise = f"; noise of a repeated run {law['noise']:.4f}" if law["noise"] is not None else ""
+    return f"{suite}: {law['law'].replace('_', ' ')} law, {law['why']}{noise}."

@@ -1,0 +1,1 @@
+"""The specs that people write, as strict frozen structs."""

@@ -21,22 +21,49 @@ class Spec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     """The base of every spec: frozen, and unknown keys are errors."""
 
 
+MAX_VALUES, MAX_DEPTH = 100_000, 50
+_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
+
 T = TypeVar("T")
 
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses duplicate keys, and reads `no`, `on`, `2026-01-01` and the like as they are written."""
 
+    def number(self, node: yaml.ScalarNode) -> int | float:
+        """Return the number that a node holds; what fits into no 64 bits is an error, as what is none."""
+        is_whole = node.tag.endswith(":int")
+        try:
+            value: int | float = self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+        except ValueError as error:
+            raise yaml.constructor.ConstructorError(None, None, f"'{node.value[:40]}' is not a number", node.start_mark) from error
+        if is_whole and not -(2**63) <= value < 2**63:
+            raise yaml.constructor.ConstructorError(None, None, "a number that does not fit into 64 bits", node.start_mark)
+        return value
+
+    def truth(self, node: yaml.ScalarNode) -> bool:
+        """Return the boolean that a node holds."""
+        if node.value.lower() not in ("true", "false"):
+            raise yaml.constructor.ConstructorError(None, None, f"'{node.value[:40]}' is neither true nor false", node.start_mark)
+        return bool(node.value.lower() == "true")
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number)
+_Loader.add_constructor("tag:yaml.org,2002:bool", _Loader.truth)
+
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool", ":float"))]
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool", ":float", ":value"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 # YAML 1.2 floats: 1e-3 is a number here, which YAML 1.1 reads as a string.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?[eE][-+]?[0-9]+|[0-9][0-9_]*\.|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+    re.compile(
+        r"^[-+]?(?:(?:[0-9][0-9_]*)?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*\.?[eE][-+]?[0-9]+|[0-9][0-9_]*\.|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
     list("-+0123456789."),
 )
 
@@ -52,22 +79,50 @@ def load_spec(path: Path, kind: type[T]) -> T:
         raise SpecError("no such spec", where=str(path), hint=_neighbours(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"cannot be read: {error}", where=str(path)) from error
-    try:
-        root = yaml.compose(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise SpecError(f"is not YAML: {error.problem}", where=place) from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"is not YAML: {error}", where=str(path)) from error
-    if root is None:
-        raise SpecError("is empty", where=str(path), hint=f"known keys: {', '.join(field_names(kind))}")
-    _refuse_duplicates(root, path, ())
-    data = _Loader(text).construct_document(root)
+    root, data = _parsed(text, path, kind)
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:
         raise _explained(str(error), path, kind, root) from error
+
+
+def _parsed(text: str, path: Path, kind: Any) -> tuple[yaml.Node, Any]:
+    """Return the nodes and the data of a YAML text, or raise SpecError."""
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+        if root is None:
+            raise SpecError("is empty", where=str(path), hint=f"known keys: {', '.join(field_names(kind))}")
+        _refuse_tricks(root, path, 0, [0])
+        _refuse_duplicates(root, path, ())
+        return root, _Loader("").construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise SpecError(f"is not YAML: {error.problem or error.context}", where=f"{path}:{mark.line + 1}" if mark else str(path)) from error
+    except yaml.YAMLError as error:
+        raise SpecError(f"is not YAML: {error}", where=str(path)) from error
+    except RecursionError as error:
+        raise SpecError(f"is nested deeper than {MAX_DEPTH} levels", where=str(path)) from error
+
+
+def _refuse_tricks(node: yaml.Node, path: Path, depth: int, count: list[int]) -> None:
+    """Refuse what no spec needs: tags, keys that are no words, values by the million (by aliases of aliases), endless nesting."""
+    where = f"{path}:{node.start_mark.line + 1}"
+    count[0] += 1
+    if depth > MAX_DEPTH:
+        raise SpecError(f"is nested deeper than {MAX_DEPTH} levels", where=where, hint="an alias cannot contain itself")
+    if count[0] > MAX_VALUES:
+        raise SpecError(f"holds more than {MAX_VALUES:,} values", where=where, hint="each alias counts with all that it stands for")
+    if node.tag not in _TAGS:
+        raise SpecError(f"the tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed", where=where, hint="write plain values")
+    if isinstance(node, yaml.ScalarNode):
+        if "\0" in node.value:
+            raise SpecError("holds a zero character", where=where)
+        return
+    for inner in node.value:
+        for one in inner if isinstance(inner, tuple) else (inner,):
+            _refuse_tricks(one, path, depth + 1, count)
+        if isinstance(inner, tuple) and not isinstance(inner[0], yaml.ScalarNode):
+            raise SpecError("a key must be a word", where=f"{path}:{inner[0].start_mark.line + 1}")
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -120,7 +175,7 @@ def _descend(node: yaml.Node, owner: Any, step: str) -> tuple[yaml.Node, Any, st
             except msgspec.ValidationError:
                 return value, inner, f".{key.value}"
         return node, inner, ""  # a key of the mapping is at fault, not a value
-    found = next(value for key, value in node.value if key.value == step)
+    found = next((value for key, value in reversed(node.value) if key.value == step), node)  # the last: merged keys come first
     for part in [owner, *getattr(owner, "__args__", ())]:
         if isinstance(part, type) and issubclass(part, msgspec.Struct):
             return found, next(f.type for f in msgspec.structs.fields(part) if f.encode_name == step), f".{step}"

@@ -6,32 +6,36 @@ folder that it writes.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
 
 from curate.specs.load import Spec
 
+RESERVED = ("together", "mix", "logs", "input")  # folders of a run that are no sources
 Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[int, Meta(ge=1)]
-Paths = str | list[str]
+Paths = str | Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(min_length=1)]
+One = Annotated[dict[str, dict[str, Any]], Meta(min_length=1, max_length=1)]  # a name with its options
+Rules = Annotated[dict[str, str], Meta(min_length=1)]
+Named = Annotated[list[str | One], Meta(min_length=1)]
 
 
 class Extract(Spec, frozen=True, kw_only=True):
     """How text is taken from HTML."""
 
-    engine: str = "resiliparse"  # resiliparse: fast; trafilatura: better on articles, needs its extra
+    engine: Literal["resiliparse", "trafilatura"] = "resiliparse"  # resiliparse: fast; trafilatura: better on articles, needs its extra
     max_bytes: Positive = 20_000_000  # a page larger than this is dropped as `page_too_large`
 
 
 class Columns(Spec, frozen=True, kw_only=True):
     """Which fields of a JSON line or a Parquet row become which columns; what is not named goes to `meta`."""
 
-    text: str = "text"
-    url: str = "url"
-    date: str = "date"
-    language: str = "language"
-    license: str = "license"
+    text: str = "text"  # the document's text; a row without it is dropped
+    url: str = "url"  # where it is from
+    date: str = "date"  # ISO 8601
+    language: str = "language"  # a language code
+    license: str = "license"  # a license name or address
 
 
 class Ingest(Spec, frozen=True, kw_only=True):
@@ -41,15 +45,15 @@ class Ingest(Spec, frozen=True, kw_only=True):
     many small files; an added file then re-reads the shard that it falls into).
     """
 
-    warc: Paths | None = None
-    pdf: Paths | None = None
-    jsonl: Paths | None = None
-    parquet: Paths | None = None
+    warc: Paths | None = None  # WARC files, compressed or not; responses and WET conversions become documents
+    pdf: Paths | None = None  # PDF files, one document each
+    jsonl: Paths | None = None  # JSON-lines files: plain, .gz or .zst
+    parquet: Paths | None = None  # Parquet files
     files: Paths | None = None  # one document per file, as UTF-8 text
     extract: Extract = field(default_factory=Extract)  # for warc
     ocr: str = "default"  # for pdf: a spec in ocr/
     columns: Columns = field(default_factory=Columns)  # for jsonl and parquet
-    shards: Positive | None = None
+    shards: Positive | None = None  # spread many small files over so many shards; null: one shard per file
     sample: Share = 1.0  # keep this share, chosen by a hash of the id; the rest is counted as `not_sampled`
     license: str | None = None  # a license that holds for the whole source
     language: str | None = None  # a language that holds for the whole source
@@ -66,17 +70,17 @@ class Ingest(Spec, frozen=True, kw_only=True):
 class Minhash(Spec, frozen=True, kw_only=True):
     """MinHash with banding (Broder 1997); the defaults are FineWeb's: word 5-grams, 14 bands of 8 rows."""
 
-    ngram: Positive = 5
-    bands: Positive = 14
-    rows: Positive = 8
-    verify: Share | None = 0.7  # keep a candidate pair only when its true Jaccard similarity reaches this; null: trust the bands
+    ngram: Annotated[int, Meta(ge=1, le=100)] = 5  # words per shingle
+    bands: Annotated[int, Meta(ge=1, le=256)] = 14  # hash bands; a pair is a candidate when one band is equal
+    rows: Annotated[int, Meta(ge=1, le=64)] = 8  # hashes per band; more rows want more similar documents
+    verify: Share | None = 0.7  # keep a candidate pair only when its true Jaccard similarity reaches this; null: trust the bands, and what they chain
 
 
 class Dedup(Spec, frozen=True, kw_only=True):
     """Remove copies across all sources at once. Removal is by id, and every removed document names its survivor."""
 
     exact: bool = True  # same text after Unicode NFC and white-space normalization
-    minhash: Minhash | None = None
+    minhash: Minhash | None = None  # near-duplicates; null: exact copies only
     keep: str = "longest"  # which copy survives: longest, newest, oldest, first
     prefer: list[str] = []  # sources whose copy survives before any other's, in this order
 
@@ -91,11 +95,25 @@ class Decontaminate(Spec, frozen=True, kw_only=True):
     """Find benchmark items in the documents, report them, and remove what the spec says."""
 
     against: list[str]  # names from the benchmarks spec
-    benchmarks: str = "workflows/benchmarks.yaml"
+    benchmarks: str = "workflows/benchmarks.yaml"  # the benchmarks spec that holds these names
     action: str = "document"  # document: drop the document; span: cut the match; record: only report
     threshold: Share | None = None  # null: calibrated on the corpus to `false_positives`
     false_positives: Share = 1e-4  # accepted share of clean documents that match
-    max_documents_scanned: Positive | None = None
+    background_documents: Positive = 20_000  # documents of the background sample, chosen by a hash of the id: weights and threshold come from it
+    span_margin: int = 100  # for span: a cut may reach so many characters beyond the match, to the end of a line or sentence
+    min_characters: Positive = 200  # for span: a document with less left is dropped
+
+
+class Gates(Spec, frozen=True, kw_only=True):
+    """Bounds on what a model returns; null: the style's own. Shares are between 0 and 1."""
+
+    min_length_ratio: float | None = None  # characters of the output to characters of its source
+    max_length_ratio: float | None = None
+    max_copied: Share | None = None  # share of the output's word 5-grams that stand in the source
+    min_grounded_words: Share | None = None  # share of the output's longer words that stand in the source
+    min_grounded_numbers: Share | None = None  # share of the output's numbers that stand in the source
+    min_kept_numbers: Share | None = None  # share of the source's numbers that stand in the output
+    same_language: bool = True
 
 
 class Rephrase(Spec, frozen=True, kw_only=True):
@@ -106,43 +124,48 @@ class Rephrase(Spec, frozen=True, kw_only=True):
     """
 
     model: str
-    styles: list[str] = field(default_factory=lambda: ["wikipedia"])
-    into: str = "rephrased"
+    styles: list[str] = field(default_factory=lambda: ["wikipedia"])  # wikipedia, qa, distill, extract_knowledge, knowledge_list
+    every_style: bool = False  # true: each document in every style; false: in one of them, by a hash of its id
+    into: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")] = "rephrased"
     sources: list[str] = []  # which sources to rephrase; empty: all
     where: str | None = None  # a SQL condition over documents and annotations that chooses which to rephrase
     share: Share = 1 / 3  # share of the chosen documents that is rephrased, by a hash of the id
     base_url_env: str = "CURATE_LLM_BASE_URL"
     api_key_env: str = "CURATE_LLM_API_KEY"
     temperature: float = 0.5
+    ladder: list[float] = []  # temperatures of further tries after an output was rejected, such as [0.7, 0.9]
     top_p: float = 0.9
     max_output_tokens: Positive = 1024
-    max_input_characters: Positive = 8000  # longer documents are split at paragraphs
-    concurrency: Positive = 8
-    timeout_seconds: float = 120
-    attempts: Positive = 4
+    max_input_characters: Positive = 8000  # longer documents are split at paragraphs, and each part is rephrased
+    min_input_characters: Positive = 200  # shorter documents are left alone
+    concurrency: Positive = 8  # requests in flight, per worker
+    timeout_seconds: Annotated[float, Meta(gt=0)] = 120  # for one answer
+    attempts: Positive = 4  # per request, for errors that may pass
+    patience_seconds: Annotated[float, Meta(gt=0)] = 900  # how long one request waits while the server says "later" (429, 503)
+    gates: Gates = field(default_factory=Gates)
 
 
 class Tokenize(Spec, frozen=True, kw_only=True):
     """Train a byte-level BPE on the sources (or take one), and write token shards."""
 
     tokenizer: str | None = None  # a tokenizer.json; null: train one
-    vocab_size: Positive = 4096
+    vocab_size: Positive = 4096  # entries of the vocabulary, the 256 bytes included
     train_megabytes: Positive = 20  # text that the vocabulary is trained on, an equal share per source
 
 
 class Step(Spec, frozen=True, kw_only=True):
     """One step: exactly one of these keys."""
 
-    ingest: Ingest | UnsetType = UNSET
-    annotate: list[str | dict[str, dict[str, Any]]] | UnsetType = UNSET
-    drop: dict[str, str] | UnsetType = UNSET
-    edit: list[str | dict[str, dict[str, Any]]] | UnsetType = UNSET
-    filter: dict[str, dict[str, Any]] | str | UnsetType = UNSET
-    dedup: Dedup | UnsetType = UNSET
-    classify: Classify | UnsetType = UNSET
-    decontaminate: Decontaminate | UnsetType = UNSET
-    rephrase: Rephrase | UnsetType = UNSET
-    tokenize: Tokenize | UnsetType = UNSET
+    ingest: Ingest | UnsetType = UNSET  # read raw input; the first step of every source
+    annotate: Named | UnsetType = UNSET  # annotators by name, or {name: {option: value}}; they measure and never drop
+    drop: Rules | UnsetType = UNSET  # reason: SQL condition over columns and annotations; the first that holds is the reason that counts
+    edit: Named | UnsetType = UNSET  # edits by name, or {name: {option: value}}; they change texts and never drop
+    filter: One | str | UnsetType = UNSET  # a datatrove block by its dotted name, or a function of your own, with its options
+    dedup: Dedup | UnsetType = UNSET  # remove exact and near copies
+    classify: Classify | UnsetType = UNSET  # score with a trained classifier
+    decontaminate: Decontaminate | UnsetType = UNSET  # find and remove benchmark items
+    rephrase: Rephrase | UnsetType = UNSET  # have a language model rewrite documents
+    tokenize: Tokenize | UnsetType = UNSET  # write tokens for trainers and proxies
 
     def __post_init__(self) -> None:
         if len(self._given()) != 1:
@@ -167,38 +190,43 @@ class Prepare(Spec, frozen=True, kw_only=True):
 
     call: str  # package.module:function, or ./file.py:function relative to the workflow file
     into: str  # the folder that it fills, relative to the project
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {}  # keyword arguments of the function
 
 
 class Budget(Spec, frozen=True, kw_only=True):
     """How many documents of a stage may fail (they are quarantined and counted) before the stage fails."""
 
-    max_share: Share = 0.01
-    max_documents: int = 10  # below this many, the share does not matter
+    max_share: Share = 0.01  # of the documents of a stage
+    max_documents: Annotated[int, Meta(ge=0)] = 10  # below this many, the share does not matter
 
 
 class Workflow(Spec, frozen=True, kw_only=True):
     """The top level of workflows/NAME.yaml."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
-    sources: dict[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$")], list[Step]]
-    description: str = ""
-    seed: int = 0
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\Z")]  # of the workflow, and of its run's folder
+    sources: dict[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")], list[Step]]  # for each source, its steps; they begin with ingest
+    description: str = ""  # one line, shown in the report
+    seed: int = 0  # of everything that is drawn by chance
     run: str | None = None  # the run's folder; null: runs/NAME
-    prepare: Prepare | None = None
+    prepare: Prepare | None = None  # a function that makes or fetches the input first
     together: list[Step] = []  # steps over all sources at once, after each source's own
     mix: str | None = None  # a spec in mixes/
-    errors: Budget = field(default_factory=Budget)
+    errors: Budget = field(default_factory=Budget)  # how many failures a stage may have
 
     def __post_init__(self) -> None:
         if not self.sources:
             raise ValueError("a workflow needs at least one source")
         for name, steps in self.sources.items():
+            if name in RESERVED:
+                raise ValueError(f"'{name}' cannot name a source\nhint: a run keeps other things in the folder of that name")
             if not steps or steps[0].kind != "ingest":
                 raise ValueError(f"source '{name}' must begin with ingest")
-            late = next((s.kind for s in steps[1:] if s.kind in ("ingest", "dedup", "decontaminate", "rephrase", "tokenize")), None)
+            late = next((s.kind for s in steps[1:] if s.kind in ("ingest", "dedup", "classify", "decontaminate", "rephrase", "tokenize")), None)
             if late:
                 hint = "a second input is a second source" if late == "ingest" else f"move '{late}' under together:"
                 raise ValueError(f"source '{name}': '{late}' cannot stand here\nhint: {hint}")
         if any(s.kind == "ingest" for s in self.together):
             raise ValueError("'ingest' cannot stand under together:\nhint: put it first in a source")
+        for step in self.together:
+            if step.kind == "rephrase" and step.options.into in RESERVED:
+                raise ValueError(f"'{step.options.into}' cannot name what is rephrased\nhint: a run keeps other things in the folder of that name")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Verb = Callable[..., argparse.ArgumentParser]
+LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp")  # as curate.specs.mix.LAWS, which would import too much here
 
 
 def add(verbs: Any, verb: Verb) -> None:
@@ -25,6 +26,15 @@ def add(verbs: Any, verb: Verb) -> None:
     one.add_argument("spec", type=Path, help="a mix spec that names its sources and its tokenizer")
     one.add_argument("--output", type=Path, required=True, help="the folder for proxies, proposal and solved mix")
     one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="worker processes (default: one per core)")
+
+    text = "fit laws to a swarm that was trained elsewhere; the first column of both files is the run id"
+    one = verb(inner, "fit", fit, text, "curate mix fit --ratios ratios.csv --metrics metrics.csv --output laws")
+    one.add_argument("--ratios", type=Path, required=True, help="CSV: run id, then the share of each source")
+    one.add_argument("--metrics", type=Path, required=True, help="CSV: run id, then the score of each suite; lower is better")
+    one.add_argument("--law", choices=LAWS, default="auto", help="auto chooses per suite by leave-one-out error")
+    one.add_argument("--predict", type=Path, help="CSV of mixes to predict (default: those of --ratios)")
+    one.add_argument("--output", type=Path, required=True, help="the folder for predictions.csv and laws.json")
+    one.add_argument("--json", action="store_true", help="print the laws as JSON")
 
     one = verb(inner, "show", show, "print the weights, predictions and verdict of a finished mix", "curate mix show runs/quickstart/mix")
     one.add_argument("folder", type=Path, help="the folder of a mix, RUN/mix of a workflow's")
@@ -110,10 +120,31 @@ def export(arguments: argparse.Namespace) -> None:
 
 def diff(arguments: argparse.Namespace) -> None:
     """`curate mix diff A B`."""
-    from curate.console import print_table
-    from curate.mix.export import differences
+    from curate.mix.solved import diff_lines, diff_mixes, read_solved
 
-    weights, scores, causes = differences(arguments.before, arguments.after)
-    print_table(["source", "before", "after", "change"], weights)
-    print_table(["suite", "before", "after", "change"], scores)
-    print("made from: " + ("the same" if not causes else "; ".join(causes)))
+    print("\n".join(diff_lines(diff_mixes(read_solved(arguments.before), read_solved(arguments.after)))))
+
+
+def fit(arguments: argparse.Namespace) -> None:
+    """`curate mix fit --ratios CSV --metrics CSV --output DIR`."""
+    import json
+
+    from curate.console import print_table, say
+    from curate.corpus import write_json
+    from curate.mix.law import choose_law
+    from curate.mix.table import predictions_csv, read_ratios, read_swarm
+
+    swarm = read_swarm(arguments.ratios, arguments.metrics)
+    laws = {suite: choose_law(suite, swarm.mixes, scores, arguments.law) for suite, scores in sorted(swarm.scores.items())}
+    runs, mixes = swarm.runs, swarm.mixes
+    if arguments.predict is not None:
+        runs, _, mixes = read_ratios(arguments.predict, swarm.sources)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "predictions.csv").write_text(predictions_csv(laws, runs, mixes), encoding="utf-8")
+    facts: dict[str, dict[str, Any]] = {suite: {"law": law.full.kind, "why": law.why, "errors": law.errors} for suite, law in laws.items()}
+    write_json(arguments.output / "laws.json", facts)
+    if arguments.json:
+        print(json.dumps({"runs": len(swarm.runs), "sources": swarm.sources, "laws": facts}, indent=2))
+    else:
+        print_table(["suite", "law", "leave-one-out error", "why"], [[s, f["law"], f["errors"][f["law"]], f["why"]] for s, f in facts.items()])
+    say(f"predictions.csv and laws.json are in {arguments.output}")

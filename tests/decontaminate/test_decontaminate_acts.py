@@ -82,7 +82,7 @@ def test_the_report_counts_items_and_says_what_could_not_be_found() -> None:
 
 
 def test_every_item_is_listed_once_with_a_reason_if_it_cannot_be_found() -> None:
-    index = build_index(ITEMS, Options(min_information=500.0))
+    index = build_index(ITEMS, Options(min_information=500.0, min_whole_information=500.0))
     items = item_table(MATCHES.empty_table(), index).to_pylist()
     assert [row["item_id"] for row in items] == ["m0", "m1", "q0", "q1", "c0"]
     assert not any(row["indexed"] for row in items)

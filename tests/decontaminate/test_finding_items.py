@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -189,8 +190,33 @@ def test_another_instance_of_a_template_is_reported_and_not_counted(index: Index
     assert not matches[0]["counted"]
 
 
+def test_a_place_goes_to_the_item_of_which_more_is_there() -> None:
+    """Two instances of one template: the page has m0's question with other numbers, some of them those of m9."""
+    other = Item(
+        "sums", "m9", "f:9", {"question": "How long is the copper tunnel under the glacier, in meters?", "solution": SOLUTION.replace("14", "15")}
+    )
+    index = build_index(Items(items=[*ITEMS.items, other], sizes={**ITEMS.sizes, "sums": 3}))
+    page = QUESTIONS[0].replace("14", "15") + "\n" + SOLUTION.replace("14", "15")
+    assert [m["item_id"] for m in found(index, page)] == ["m0"]
+
+
 def test_items_too_short_to_be_found_are_never_matched(index: Index) -> None:
     assert found(index, "What is it?") == []
+
+
+def test_weak_questions_count_only_as_a_whole_and_with_their_numbers() -> None:
+    weak = "What is the sum of all of the first 12 numbers that are not in it?"
+    items = [
+        *ITEMS.items,
+        *(Item("sums", f"w{i}", f"w:{i}", {"question": f"What is the sum of all of the {WORDS[i]} that are not in it?"}) for i in range(30)),
+    ]
+    index = build_index(Items(items=[*items, Item("sums", "weak", "w:99", {"question": weak})], sizes={**ITEMS.sizes, "sums": 33}))
+    number = index.item_ids.index("weak")
+    (unit,) = np.flatnonzero(index.words.unit_item == number)
+    assert index.whole_only(index.words)[unit]
+    assert [m["item_id"] for m in found(index, weak)] == ["weak"]
+    assert found(index, weak.replace("12", "13")) == []
+    assert found(index, weak.replace("numbers", "of them")) == []
 
 
 def test_canaries_are_found_as_they_are_written(index: Index) -> None:

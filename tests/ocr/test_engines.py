@@ -7,7 +7,7 @@ from pdf_files import scan_pdf
 
 from curate.errors import CurateError, MissingExtra
 from curate.ocr import engines
-from curate.ocr.pages import open_pdf
+from curate.ocr.pages import open_pdf, storable
 from curate.specs.ocr import Ocr
 
 HAS_TESSERACT = "eng" in engines.tesseract_languages()
@@ -104,3 +104,9 @@ def test_a_page_is_rendered_within_the_pixel_limit():
     assert dpi == pytest.approx(72 * (1_000_000 / (500 * 14_000)) ** 0.5)
     assert image.shape[2] == 3
     assert (image == 255).all()
+
+
+def test_text_that_no_column_can_hold_is_replaced_in_place():
+    text = storable("a\x00b\ud800c\U0001f600")
+    assert text == "a\ufffdb\ufffdc\U0001f600"
+    assert text.encode("utf-8")

@@ -80,3 +80,44 @@ def test_an_empty_or_missing_spec_says_so(tmp_path: Path) -> None:
 def test_words_and_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:
     spec = load(tmp_path, GOOD.replace("name: demo", "name: no\nseed: 7\ndescription: on\nerrors: {max_share: 1e-3}"))
     assert (spec.name, spec.description, spec.errors.max_share) == ("no", "on", 0.001)
+
+
+BASE = "name: a\nsources:\n  web:\n    - ingest: {jsonl: x}\n"
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{','.join(['*' + chr(97 + i)] * 9)}]\n" for i in range(8))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "more than 100,000 values"),
+        ("name: &a [*a]\n", "nested deeper"),
+        ("name: " + "[" * 3000 + "]" * 3000, "nested deeper"),
+        (BASE + "seed: !!python/object:os.system 3\n", "the tag !!python/object:os.system is not allowed"),
+        (BASE + "? [1, 2]\n: 3\n", "a key must be a word"),
+        (BASE + "seed: !!int abc\n", "'abc' is not a number"),
+        (BASE + "seed: " + "9" * 5000 + "\n", "is not a number"),
+        (BASE + "seed: " + "9" * 30 + "\n", "does not fit into 64 bits"),
+        (BASE + "errors:\n  <<: 3\n", "expected a mapping"),
+        (BASE + "errors: {<<: {max_share: 7}}\n", "at errors.max_share"),
+        (BASE + "run: !!timestamp foo\n", "!!timestamp is not allowed"),
+        (BASE + 'run: "a\\0b"\n', "zero character"),
+        (BASE + "errors: {max_documents: -5}\n", ">= 0"),
+        (BASE.replace("name: a", 'name: "a\\n"'), "matching regex"),
+        (BASE.replace("web:", "together:"), "cannot name a source"),
+        (BASE.replace("web:", "mix:"), "cannot name a source"),
+        (BASE + "together:\n  - rephrase: {model: m, into: logs}\n", "cannot name what is rephrased"),
+        (BASE + "    - classify: {classifier: q}\n", "move 'classify' under together:"),
+        (BASE + "    - drop: {}\n", "length >= 1"),
+        (BASE + "    - filter: {}\n", "length >= 1"),
+        (BASE + "    - annotate: []\n", "length >= 1"),
+        (BASE + "    - annotate: [{}]\n", "length >= 1"),
+        (BASE.replace("jsonl: x", "jsonl: []"), "length >= 1"),
+    ],
+    ids=range(23),
+)
+def test_what_no_spec_needs_is_refused_without_a_traceback(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, Workflow)
+    assert message in str(caught.value)

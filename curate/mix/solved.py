@@ -1,0 +1,104 @@
+"""The solved mix on disk: YAML that reads well in a diff; and what moved between two of them, and why."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from curate.specs.load import load_spec, resolved
+from curate.specs.mix import SolvedMix
+
+HEADER = "# Written by `curate mix`; `weights.*.weight` is what to train on. Compare two of these with `curate mix diff A B`.\n"
+MOVED = 1e-4  # a share that changes by less has not moved
+
+
+def read_solved(path: Path) -> SolvedMix:
+    """Read a solved mix. Raises SpecError when it is not one."""
+    return load_spec(path, SolvedMix)
+
+
+def solved_text(mix: SolvedMix) -> str:
+    """Return the YAML of a solved mix: one line per source and per suite, keys in a fixed order."""
+    lines: list[str] = []
+    for key, value in resolved(mix).items():
+        if isinstance(value, dict) and value and all(isinstance(inner, dict) for inner in value.values()):
+            width = max(len(_flow(name)) for name in value) + 1
+            lines += [f"{key}:", *(f"  {(_flow(name) + ':').ljust(width)} {_flow(inner)}" for name, inner in value.items())]
+        elif isinstance(value, dict) and value:
+            lines += [f"{key}:", *(f"  {_flow(name)}: {_flow(inner)}" for name, inner in value.items())]
+        elif isinstance(value, list) and value and isinstance(value[0], str):
+            lines += [f"{key}:", *(f"  - {_flow(inner)}" for inner in value)]
+        else:
+            lines.append(f"{key}: {_flow(value)}")
+    return HEADER + "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9)
+    return str(text).removesuffix("\n...\n").removesuffix("\n")
+
+
+def write_solved(path: Path, mix: SolvedMix) -> None:
+    """Write a solved mix, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(solved_text(mix), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def diff_mixes(a: SolvedMix, b: SolvedMix) -> dict[str, Any]:
+    """Return what moved from `a` to `b` (weights, predicted scores, verdict), and which of what they were made from changed."""
+    weights: list[dict[str, Any]] = []
+    for name in sorted(set(a.weights) | set(b.weights)):
+        before, after = a.weights.get(name), b.weights.get(name)
+        old, new = before.weight if before else 0.0, after.weight if after else 0.0
+        weights.append(
+            {
+                "source": name,
+                "before": old,
+                "after": new,
+                "change": round(new - old, 6),
+                "outside_interval": bool(before is None or after is None or not before.low <= after.solved <= before.high),
+                "available_tokens": [before.available_tokens if before else None, after.available_tokens if after else None],
+            }
+        )
+    scores = []
+    for name in sorted(set(a.scores) & set(b.scores)):
+        scores.append(
+            {"suite": name, "before": a.scores[name].solved, "after": b.scores[name].solved, "laws": [a.scores[name].law, b.scores[name].law]}
+        )
+    causes = [
+        {"what": what, "before": a.made_from.get(what), "after": b.made_from.get(what)}
+        for what in sorted(set(a.made_from) | set(b.made_from))
+        if a.made_from.get(what) != b.made_from.get(what)
+    ]
+    return {
+        "moved": round(0.5 * sum(abs(row["change"]) for row in weights), 6),  # total variation: the share of tokens that changes its source
+        "weights": sorted(weights, key=lambda row: (-abs(row["change"]), row["source"])),
+        "scores": scores,
+        "suites_only_in_one": sorted(set(a.scores) ^ set(b.scores)),
+        "verdict": [a.verdict, b.verdict],
+        "target_tokens": [a.target_tokens, b.target_tokens],
+        "causes": causes,
+    }
+
+
+def diff_lines(difference: dict[str, Any]) -> list[str]:
+    """Return the difference for people."""
+    lines = [f"{difference['moved']:.1%} of the tokens change their source"]
+    for row in difference["weights"]:
+        if abs(row["change"]) >= MOVED:
+            note = "" if row["outside_interval"] else "  (within the earlier interval)"
+            lines.append(f"  {row['source']}: {row['before']:.2%} → {row['after']:.2%}  {row['change']:+.2%}{note}")
+    for row in difference["scores"]:
+        lines.append(f"  predicted {row['suite']}: {row['before']:.4f} → {row['after']:.4f} bits per byte")
+    before, after = difference["verdict"]
+    lines.append(f"verdict: {before} → {after}" if before != after else f"verdict: {before}, as before")
+    if difference["causes"]:
+        lines.append("because these changed: " + ", ".join(cause["what"] for cause in difference["causes"]))
+    elif difference["moved"] >= MOVED:
+        lines.append("nothing that they were made from changed: they differ by hand, or by the version of the code")
+    return lines

@@ -1,0 +1,190 @@
+"""JSON lines and Parquet: a bad line or row costs itself, a broken stream what comes after the break."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from curate.errors import InputError
+from curate.ingest.read import read
+from curate.ingest.record import Record, Skipped, Unreadable
+from curate.specs.workflow import Columns, Ingest
+
+LINES = [
+    json.dumps({"id": f"n{i}", "text": f"Text {i} with ümlaut", "url": f"http://e/{i}", "score": i / 2}, ensure_ascii=False) for i in range(2000)
+]
+DATA = "".join(f"{line}\n" for line in LINES).encode()
+
+
+def jsonl(path: Path, data: bytes, **columns: str) -> list[Any]:
+    path.write_bytes(data)
+    return list(read("jsonl", path, Ingest(jsonl="x", columns=Columns(**columns))))
+
+
+def zstd(data: bytes) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.jsonl", bytes), ("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstd)])
+def test_lines_become_records_at_their_place_in_the_text(tmp_path: Path, name: str, pack: Any) -> None:
+    found = jsonl(tmp_path / name, pack(DATA))
+    assert len(found) == 2000 and all(isinstance(r, Record) for r in found)
+    one = found[1234]
+    assert (one.content, one.url, one.meta) == ("Text 1234 with ümlaut", "http://e/1234", {"id": "n1234", "score": 617.0})
+    assert DATA[one.offset : one.offset + one.length].decode() == LINES[1234]
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstd)])
+def test_a_cut_off_stream_keeps_what_came_before_and_is_not_a_success(tmp_path: Path, name: str, pack: Any) -> None:
+    data = b"".join(json.dumps({"text": f"{i * 7919 % 10007} " * 30}).encode() + b"\n" for i in range(30_000))
+    packed = pack(data)
+    found = jsonl(tmp_path / name, packed[: len(packed) // 2])
+    *kept, last = found
+    assert len(kept) > 3000 and all(isinstance(r, Record) for r in kept)
+    assert isinstance(last, Unreadable) and "cut off" in last.error
+    assert last.offset == kept[-1].offset + kept[-1].length + 1
+
+
+def test_a_damaged_stream_keeps_what_came_before(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(DATA))
+    packed[len(packed) // 2] ^= 0xFF
+    *kept, last = jsonl(tmp_path / "a.jsonl.gz", bytes(packed))
+    assert len(kept) > 300 and isinstance(last, Unreadable) and all(isinstance(r, Record | Unreadable) for r in kept)
+    assert jsonl(tmp_path / "b.jsonl.gz", gzip.compress(DATA[:500]) + b"trailing garbage")[-1].error == "not a gzip member"
+
+
+def test_members_in_a_row_are_one_text(tmp_path: Path) -> None:
+    found = jsonl(tmp_path / "a.jsonl.gz", gzip.compress(DATA[:777]) + gzip.compress(DATA[777:]))
+    assert len(found) == 2000
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b'{"text": "caf\xe9"}', "invalid UTF-8"),
+        (b'{"text": "no end', "invalid JSON"),
+        (b"not json", "invalid JSON"),
+        (b'{"text": "a"} {"text": "b"}', "invalid JSON"),
+        (b'{"text": "raw \0 NUL"}', "invalid JSON"),
+        (b"\0" * 1000, "invalid JSON"),
+        (b"[" * 100_000, "invalid JSON"),
+        (b'{"text": "x", "n": ' + b"9" * 5000 + b"}", "invalid JSON"),
+        (b'["text"]', "not a JSON object"),
+        (b'"text"', "not a JSON object"),
+        (b"null", "not a JSON object"),
+    ],
+)
+def test_a_bad_line_costs_only_itself(tmp_path: Path, line: bytes, error: str) -> None:
+    before, bad, after = jsonl(tmp_path / "a.jsonl", b'{"text": "before"}\n' + line + b'\n{"text": "after"}')
+    assert (before.content, after.content) == ("before", "after")
+    assert bad == Unreadable(19, len(line), error)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [({"body": "x"}, "no_text_field"), ({"text": None}, "no_text"), ({"text": 5}, "text_not_a_string"), ({"text": ["a"]}, "text_not_a_string")],
+)
+def test_a_row_without_text_is_dropped_by_reason(tmp_path: Path, row: dict[str, Any], reason: str) -> None:
+    assert jsonl(tmp_path / "a.jsonl", DATA[:1000].rsplit(b"\n", 1)[0] + b"\n" + json.dumps(row).encode())[-1].dropped == reason
+
+
+def test_a_misnamed_text_field_is_an_error_that_names_the_fields(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.jsonl: has no column 'body'; it has id, score, text"):
+        jsonl(tmp_path / "a.jsonl", DATA, text="body")
+
+
+def test_columns_are_taken_as_named_and_the_rest_is_meta(tmp_path: Path) -> None:
+    row = {"body": "words", "link": "http://e/", "added": "2020-01-02", "lang": "de", "rights": "CC0", "url": "kept in meta", "id": 7}
+    (found,) = jsonl(tmp_path / "a.jsonl", json.dumps(row).encode(), text="body", url="link", date="added", language="lang", license="rights")
+    assert (found.content, found.url, found.date, found.language, found.license) == ("words", "http://e/", "2020-01-02", "de", "CC0")
+    assert found.meta == {"url": "kept in meta", "id": 7}
+
+
+def test_blank_lines_are_skipped_and_counted_and_a_mark_is_dropped(tmp_path: Path) -> None:
+    found = jsonl(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "a"}\r\n\n  \n{"text": "b"}')
+    assert [r.content for r in found[:2]] == ["a", "b"]
+    assert found[2] == Skipped({"blank_line": 2})
+
+
+def test_a_line_of_50_megabytes(tmp_path: Path) -> None:
+    first, second = jsonl(tmp_path / "a.jsonl", b'{"text": "' + b"x" * 50_000_000 + b'"}\n{"text": "next"}\n')
+    assert len(first.content) == 50_000_000 and second.content == "next"
+
+
+def test_a_line_without_end_is_unreadable_and_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.ingest.tables._MAX_LINE_BYTES", 1_000_000)
+    bad, good = jsonl(tmp_path / "a.jsonl", b"x" * 5_000_000 + b'\n{"text": "next"}\n')
+    assert bad == Unreadable(0, 5_000_000, "line is too long") and good.content == "next"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "warc", "files"])
+def test_an_empty_file_is_unreadable(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "empty"
+    path.touch()
+    assert list(read(kind, path, Ingest(files="x"))) == [Unreadable(0, 0, "empty file")]
+
+
+# ── Parquet ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def parquet(path: Path, table: pa.Table, group: int = 300, **columns: str) -> list[Any]:
+    pq.write_table(table, path, row_group_size=group)
+    return list(read("parquet", path, Ingest(parquet="x", columns=Columns(**columns))))
+
+
+def table(rows: int = 1000) -> pa.Table:
+    day = datetime.datetime(2024, 1, 2, 3, 4, 5)
+    return pa.table({"text": [f"row {i}" for i in range(rows)], "id": list(range(rows)), "date": [day] * rows, "tags": [["a", "b"]] * rows})
+
+
+def test_rows_become_records_by_their_number(tmp_path: Path) -> None:
+    found = parquet(tmp_path / "a.parquet", table())
+    assert [r.offset for r in found] == list(range(1000))
+    assert (found[700].content, found[700].length, found[700].date) == ("row 700", 1, "2024-01-02T03:04:05")
+    assert found[700].meta == {"id": 700, "tags": ["a", "b"]}
+
+
+def test_a_missing_column_names_file_column_and_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.parquet: has no column 'content'; it has text, id, date, tags"):
+        parquet(tmp_path / "a.parquet", table(), text="content")
+    with pytest.raises(InputError, match="no column 'link'"):
+        parquet(tmp_path / "a.parquet", table(), url="link")
+
+
+@pytest.mark.parametrize("data", [b"PAR1 nonsense PAR1", b"x" * 1000])
+def test_what_is_no_parquet_is_unreadable(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(data)
+    assert list(read("parquet", path, Ingest(parquet="x"))) == [Unreadable(0, len(data), "not a Parquet file")]
+
+
+def test_a_damaged_row_group_costs_only_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(table(), path, row_group_size=300, compression="zstd", use_dictionary=False)
+    start = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + 60] = b"\xff" * 60
+    path.write_bytes(data)
+    found = list(read("parquet", path, Ingest(parquet="x")))
+    assert [r.offset for r in found if isinstance(r, Record)] == [*range(300), *range(600, 1000)]
+    assert [u for u in found if isinstance(u, Unreadable)] == [Unreadable(300, 300, "row group is damaged")]
+
+
+def test_a_row_with_invalid_utf8_costs_only_itself(tmp_path: Path) -> None:
+    values = pa.array([b"good", b"bad \xff\xfe", b"also good"], pa.binary()).view(pa.string())
+    found = parquet(tmp_path / "a.parquet", pa.table({"text": values}))
+    assert [r.content for r in found if isinstance(r, Record)] == ["good", "also good"]
+    assert [u for u in found if isinstance(u, Unreadable)] == [Unreadable(1, 1, "invalid value")]
+
+
+def test_a_table_without_rows_yields_nothing(tmp_path: Path) -> None:
+    assert parquet(tmp_path / "a.parquet", table(0)) == []
