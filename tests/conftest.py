@@ -14,7 +14,6 @@ from curate.documents import SCHEMA, document_id
 from curate.engine import Context, Local
 from curate.ledger import Ledger
 
-
 settings.register_profile("shared", deadline=None)  # the machine may be busy; no test is about time
 settings.load_profile("shared")
 

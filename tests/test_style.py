@@ -31,7 +31,9 @@ def test_files_and_functions_stay_small() -> None:
 
 
 def test_every_module_says_what_it_does() -> None:
-    silent = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "curate").rglob("*.py")) if not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))]
+    silent = [
+        str(p.relative_to(ROOT)) for p in sorted((ROOT / "curate").rglob("*.py")) if not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))
+    ]
     assert silent == []
 
 

@@ -42,7 +42,28 @@ together:
       from_notes: source = 'notes' and length(text) < 12
 """
 
-WORDS = "amber basin cedar delta ember fjord grove haven inlet jetty knoll ledge marsh north ocean plain quarry ridge shore tide".split()
+WORDS = [
+    "amber",
+    "basin",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "haven",
+    "inlet",
+    "jetty",
+    "knoll",
+    "ledge",
+    "marsh",
+    "north",
+    "ocean",
+    "plain",
+    "quarry",
+    "ridge",
+    "shore",
+    "tide",
+]
 
 
 def text_of(seed: int, length: int = 40) -> str:

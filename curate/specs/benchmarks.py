@@ -28,22 +28,22 @@ BenchmarkName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 class Fields(Spec, frozen=True, kw_only=True):
     """Where a benchmark's JSON lines keep what; a dot goes into an object (`doc.question`). What is unset is recognized by its usual names."""
 
-    id: str | None = None
-    question: str | None = None
+    id: str | None = None  # what names an item; its line without one
+    question: str | None = None  # what is asked
     choices: str | None = None  # a list of texts, or an object with a list under `text`
     answer: str | None = None  # a text, or the number or letter of a choice
     solution: str | None = None  # worked steps that lead to the answer
     passage: str | None = None  # what the question is about
-    code: str | None = None
+    code: str | None = None  # a program, compared by its shape
 
 
 class Benchmark(Spec, frozen=True, kw_only=True):
     """One benchmark: its files, and how to read them."""
 
     file: str | list[str]  # paths or globs of .jsonl or .jsonl.gz, relative to the project
-    fields: Fields = field(default_factory=Fields)
+    fields: Fields = field(default_factory=Fields)  # where its parts are, if their names are unusual
     canaries: list[Annotated[str, Meta(min_length=8)]] = []  # texts that stand in its files for no other purpose than to be found
-    description: str = ""
+    description: str = ""  # one line
 
     def patterns(self) -> list[str]:
         """Return the paths or globs as a list."""

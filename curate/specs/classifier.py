@@ -50,14 +50,14 @@ class Classifier(Spec, frozen=True, kw_only=True):
 
     name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*$")]  # also the name of the annotation that scores become
     positive: list[Examples]  # what a high score means
-    negative: list[Examples]
-    description: str = ""
+    negative: list[Examples]  # what a low score means
+    description: str = ""  # one line, for the model card
     engine: Literal["fasttext", "logistic"] = "fasttext"  # logistic: TF-IDF of hashed n-grams, logistic regression
-    features: Features = field(default_factory=Features)
+    features: Features = field(default_factory=Features)  # what the model sees
     epochs: Positive = 5  # passes over the training texts (fasttext); a few hundred texts want 20
     learning_rate: Annotated[float, Meta(gt=0)] = 0.5  # of the first step; falls linearly to zero (fasttext)
     regularization: Annotated[float, Meta(gt=0)] = 1.0  # inverse strength: larger fits closer (logistic)
-    seed: Annotated[int, Meta(ge=0)] = 0
+    seed: Annotated[int, Meta(ge=0)] = 0  # of the order of texts and of the first vectors
     max_characters: Positive = 5000  # of each text, in training and in scoring; the rest is not read
     held_out: Share = 0.2  # share of the labeled texts that only evaluation sees, by a hash of the text
     calibrate_on: Share = 0.1  # share that only calibration sees

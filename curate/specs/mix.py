@@ -32,7 +32,7 @@ RIVALS = ("natural", "uniform")
 class Target(Spec, frozen=True, kw_only=True):
     """The training run that the mix is for."""
 
-    tokens: Positive
+    tokens: Positive  # that it will train on
 
 
 class Eval(Spec, frozen=True, kw_only=True):
@@ -42,16 +42,16 @@ class Eval(Spec, frozen=True, kw_only=True):
     and `gold` (an index), the gold choice is scored given `context`, and accuracy is measured as well.
     """
 
-    file: str
+    file: str  # JSON lines, relative to the project
     weight: NotNegative = 1.0  # in the objective, relative to the other suites
     protect: bool = False  # its predicted bits per byte may not exceed those of the natural mix
-    text: str = "text"
-    context: str | None = None
-    continuation: str | None = None
-    choices: str | None = None
-    gold: str | None = None
+    text: str = "text"  # field of held-out text
+    context: str | None = None  # field that is given and not scored
+    continuation: str | None = None  # field that is scored after the context
+    choices: str | None = None  # field with a list of answers
+    gold: str | None = None  # field with the index of the right one
     joined_by: str = " "  # stands between context and continuation, and is scored with the continuation
-    max_items: Positive | None = None
+    max_items: Positive | None = None  # the first so many items; null: all
 
     def __post_init__(self) -> None:
         if self.continuation is not None and self.choices is not None:
@@ -69,7 +69,7 @@ class Swarm(Spec, frozen=True, kw_only=True):
     strengths: tuple[AboveZero, AboveZero] = (2.0, 30.0)  # of the Dirichlet draws; log-uniform; small: far from the center
     sparse: Share = 0.25  # share of the draws in which some sources are left out
     replicates: Annotated[int, Meta(ge=0)] = 2  # of the natural mix with other seeds, which measure the noise
-    seed: Seed = 0
+    seed: Seed = 0  # of the mixes, and of the proxies' initialization and order
 
     def __post_init__(self) -> None:
         if self.strengths[0] > self.strengths[1]:
@@ -79,16 +79,16 @@ class Swarm(Spec, frozen=True, kw_only=True):
 class Proxy(Spec, frozen=True, kw_only=True):
     """The small language model that is trained once per mix."""
 
-    layers: Positive = 3
-    width: Positive = 128
-    heads: Positive = 4
-    context: Positive = 512
-    tokens: Positive = 4_000_000
-    batch_tokens: Positive = 8192
-    learning_rate: AboveZero = 4e-3
+    layers: Positive = 3  # blocks of attention and MLP
+    width: Positive = 128  # of the hidden states
+    heads: Positive = 4  # of attention
+    context: Positive = 512  # tokens of a sequence
+    tokens: Positive = 4_000_000  # that each proxy trains on
+    batch_tokens: Positive = 8192  # of one step
+    learning_rate: AboveZero = 4e-3  # at its peak
     warmup: Share = 0.1  # share of the steps
     final_rate: Share = 0.1  # of the learning rate, at the end of the cosine
-    weight_decay: NotNegative = 0.1
+    weight_decay: NotNegative = 0.1  # of matrices
     simulate_repeats: bool = True  # subsample a source so that a proxy repeats it as often as the target would
 
     def __post_init__(self) -> None:
@@ -103,9 +103,9 @@ class Proxy(Spec, frozen=True, kw_only=True):
 class SourceLimits(Spec, frozen=True, kw_only=True):
     """Limits of one source, as shares of the target's tokens."""
 
-    min: Share = 0.0
-    max: Share = 1.0
-    fixed: Share | None = None
+    min: Share = 0.0  # lowest share
+    max: Share = 1.0  # highest share
+    fixed: Share | None = None  # exactly this share
     max_repeats: AboveZero | None = None  # null: that of all sources
 
     def __post_init__(self) -> None:
@@ -119,16 +119,16 @@ class Constraints(Spec, frozen=True, kw_only=True):
     """What a mix must satisfy to be proposed."""
 
     max_repeats: AboveZero = 4.0  # times that the target may read a source (Muennighoff 2023: 4 cost little)
-    sources: dict[str, SourceLimits] = {}
+    sources: dict[str, SourceLimits] = {}  # limits of single sources, by name
     natural_pull: NotNegative = 0.01  # times the divergence from the natural mix, in nats, added to the relative loss
 
 
 class Confirm(Spec, frozen=True, kw_only=True):
     """Train the chosen mix and its rivals with fresh seeds, each seed shared by all of them."""
 
-    seeds: Annotated[int, Meta(ge=2)] = 3
+    seeds: Annotated[int, Meta(ge=2)] = 3  # of each mix
     tokens: Positive | None = None  # null: those of the proxy
-    against: list[str] = field(default_factory=lambda: ["natural"])
+    against: list[str] = field(default_factory=lambda: ["natural"])  # what the solved mix is compared with: natural, uniform
 
     def __post_init__(self) -> None:
         for name in self.against:
@@ -141,17 +141,17 @@ class Confirm(Spec, frozen=True, kw_only=True):
 class Mix(Spec, frozen=True, kw_only=True):
     """The top level of mixes/NAME.yaml."""
 
-    name: Name
-    target: Target
-    evals: dict[Name, str | Eval]
+    name: Name  # of the mix
+    target: Target  # the run that it is for
+    evals: dict[Name, str | Eval]  # name: file, or name: {file, …}
     sources: list[str] | dict[str, str | list[str]] = []  # names of a workflow's sources ([]: all), or names and folders of token shards
     tokenizer: str | None = None  # a tokenizer.json; null: the workflow's
-    description: str = ""
-    swarm: Swarm = field(default_factory=Swarm)
-    proxy: Proxy = field(default_factory=Proxy)
+    description: str = ""  # one line
+    swarm: Swarm = field(default_factory=Swarm)  # which mixes are tried
+    proxy: Proxy = field(default_factory=Proxy)  # the small models
     law: str = "auto"  # auto: per suite, by leave-one-out error
-    constraints: Constraints = field(default_factory=Constraints)
-    confirm: Confirm = field(default_factory=Confirm)
+    constraints: Constraints = field(default_factory=Constraints)  # what a mix must satisfy
+    confirm: Confirm = field(default_factory=Confirm)  # how the proposal is checked
 
     def __post_init__(self) -> None:
         if not self.evals:
@@ -179,37 +179,37 @@ class SolvedSource(Spec, frozen=True, kw_only=True):
     weight: Share  # what to train on
     solved: Share  # what the solver proposed: the same, unless the verdict keeps the natural mix
     low: Share  # 90 % interval of `solved` over resampled runs
-    high: Share
-    natural: Share
-    available_tokens: int
+    high: Share  # its upper end
+    natural: Share  # share in proportion to what there is
+    available_tokens: int  # that the source has
     repeats: NotNegative  # of the source in the target, at `weight`
 
 
 class SolvedScore(Spec, frozen=True, kw_only=True):
     """Bits per byte of one suite: as the law predicts them, and as the confirming proxies differ (solved minus natural)."""
 
-    law: str
-    natural: float
-    solved: float
+    law: str  # that predicts it
+    natural: float  # predicted for the natural mix
+    solved: float  # predicted for the solved mix
     low: float  # 90 % interval of the prediction
-    high: float
-    confirmed: float | None = None
+    high: float  # its upper end
+    confirmed: float | None = None  # measured with fresh seeds, solved minus natural
     confirmed_low: float | None = None  # 95 % interval
-    confirmed_high: float | None = None
-    verdict: str | None = None
+    confirmed_high: float | None = None  # its upper end
+    verdict: str | None = None  # better, worse or no_difference_shown
 
 
 class SolvedMix(Spec, frozen=True, kw_only=True):
     """The top level of mixes/NAME.solved.yaml: written by the tool, read by people, trainers and `curate mix diff`."""
 
-    name: Name
+    name: Name  # of the mix spec
     verdict: str  # better, no_difference_shown, worse, not_confirmed
     keep: str  # solved, or natural
-    target_tokens: int
-    weights: dict[str, SolvedSource]
-    scores: dict[str, SolvedScore]
+    target_tokens: int  # of the run that it is for
+    weights: dict[str, SolvedSource]  # per source
+    scores: dict[str, SolvedScore]  # per suite
     predicted_gain: tuple[float, float, float]  # relative to natural, corrected for the winner's curse: mean, and 90 % interval
-    warnings: list[str] = []
+    warnings: list[str] = []  # what to know before trusting it
     made_from: dict[str, str] = {}  # what → hash
 
     def __post_init__(self) -> None:

@@ -43,5 +43,5 @@ class Ocr(Spec, frozen=True, kw_only=True):
     dpi: Annotated[int, Meta(ge=36, le=1200)] = 150  # resolution at which a page is rendered for OCR
     min_confidence: Share = 0.5  # a recognized line (rapidocr) or word (tesseract) below this is left out
     furniture: Literal["remove", "keep"] = "remove"  # running headers, footers and page numbers, found by their repetition
-    limits: Limits = field(default_factory=Limits)
-    route: Route = field(default_factory=Route)
+    limits: Limits = field(default_factory=Limits)  # what one PDF may cost
+    route: Route = field(default_factory=Route)  # what makes a page go to OCR

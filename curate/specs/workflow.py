@@ -108,12 +108,12 @@ class Gates(Spec, frozen=True, kw_only=True):
     """Bounds on what a model returns; null: the style's own. Shares are between 0 and 1."""
 
     min_length_ratio: float | None = None  # characters of the output to characters of its source
-    max_length_ratio: float | None = None
+    max_length_ratio: float | None = None  # the same, at most
     max_copied: Share | None = None  # share of the output's word 5-grams that stand in the source
     min_grounded_words: Share | None = None  # share of the output's longer words that stand in the source
     min_grounded_numbers: Share | None = None  # share of the output's numbers that stand in the source
     min_kept_numbers: Share | None = None  # share of the source's numbers that stand in the output
-    same_language: bool = True
+    same_language: bool = True  # the output must be in the language of its source
 
 
 class Rephrase(Spec, frozen=True, kw_only=True):
@@ -123,26 +123,26 @@ class Rephrase(Spec, frozen=True, kw_only=True):
     they belong to a machine and not to a spec; where the address is unset the step is skipped, and says so.
     """
 
-    model: str
+    model: str  # the model's name, as the endpoint knows it
     styles: list[str] = field(default_factory=lambda: ["wikipedia"])  # wikipedia, qa, distill, extract_knowledge, knowledge_list
     every_style: bool = False  # true: each document in every style; false: in one of them, by a hash of its id
-    into: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")] = "rephrased"
+    into: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\Z")] = "rephrased"  # the source that the results become
     sources: list[str] = []  # which sources to rephrase; empty: all
     where: str | None = None  # a SQL condition over documents and annotations that chooses which to rephrase
     share: Share = 1 / 3  # share of the chosen documents that is rephrased, by a hash of the id
-    base_url_env: str = "CURATE_LLM_BASE_URL"
-    api_key_env: str = "CURATE_LLM_API_KEY"
-    temperature: float = 0.5
+    base_url_env: str = "CURATE_LLM_BASE_URL"  # environment variable with the endpoint's address, up to /v1
+    api_key_env: str = "CURATE_LLM_API_KEY"  # environment variable with its key
+    temperature: float = 0.5  # of the first try
     ladder: list[float] = []  # temperatures of further tries after an output was rejected, such as [0.7, 0.9]
-    top_p: float = 0.9
-    max_output_tokens: Positive = 1024
+    top_p: float = 0.9  # nucleus sampling
+    max_output_tokens: Positive = 1024  # of one answer; a cut-off answer is rejected
     max_input_characters: Positive = 8000  # longer documents are split at paragraphs, and each part is rephrased
     min_input_characters: Positive = 200  # shorter documents are left alone
     concurrency: Positive = 8  # requests in flight, per worker
     timeout_seconds: Annotated[float, Meta(gt=0)] = 120  # for one answer
     attempts: Positive = 4  # per request, for errors that may pass
     patience_seconds: Annotated[float, Meta(gt=0)] = 900  # how long one request waits while the server says "later" (429, 503)
-    gates: Gates = field(default_factory=Gates)
+    gates: Gates = field(default_factory=Gates)  # what an answer must satisfy to be kept
 
 
 class Tokenize(Spec, frozen=True, kw_only=True):

@@ -55,7 +55,8 @@ class Packed:
     def sequences(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the sequences `rows`, int64 [len(rows), context + 1]."""
         at = rows[:, None] * self.context + np.arange(self.context + 1)[None, :]
-        return self.tokens[at].astype(np.int64)
+        found: NDArray[np.int64] = self.tokens[at].astype(np.int64)
+        return found
 
 
 def document_order(ids: list[str], seed: int) -> NDArray[np.int64]:

@@ -80,7 +80,8 @@ class TokenShards:
     def document(self, row: int) -> NDArray[Any]:
         """Return the tokens of document `row`, with its EOS, as a view of the file."""
         start = int(self.starts[row])
-        return self._tokens[self.shard_of[row]][start : start + int(self.num_tokens[row])]
+        tokens: NDArray[Any] = self._tokens[self.shard_of[row]][start : start + int(self.num_tokens[row])]
+        return tokens
 
 
 def _open(path: Path) -> NDArray[Any]:
@@ -98,7 +99,7 @@ def _open(path: Path) -> NDArray[Any]:
 def _is_empty_shard(path: Path) -> bool:
     """An empty array cannot be mapped into memory on every system."""
     try:
-        return np.load(path, allow_pickle=False).size == 0
+        return bool(np.load(path, allow_pickle=False).size == 0)
     except (OSError, ValueError):
         return False
 

@@ -117,12 +117,16 @@ def arguments(tmp_path: Path, sources: dict[str, Corpus]) -> Arguments:
 
 
 def test_the_stage_trains_on_equal_shares_and_counts_every_token(tmp_path: Path) -> None:
-    web = write_corpus(tmp_path / "web", {"a": [documents([f"the web page number {i} says things" for i in range(300)])], "b": [documents([], file="b")]})
+    web = write_corpus(
+        tmp_path / "web", {"a": [documents([f"the web page number {i} says things" for i in range(300)])], "b": [documents([], file="b")]}
+    )
     math = write_corpus(tmp_path / "math", {"a": [documents([f"{i} + {i} = {2 * i}" for i in range(30)], source="math")]}, source="math")
     given = arguments(tmp_path, {"web": web, "math": math})
     manifests = tokenize(Tokenize(vocab_size=300, train_megabytes=1), given)
     shards = {name: TokenShards(tmp_path / "run" / name) for name in manifests}
-    assert {name: sum(note["num_tokens"] for note in m.notes.values()) for name, m in manifests.items()} == {n: s.total_tokens for n, s in shards.items()}
+    assert {name: sum(note["num_tokens"] for note in m.notes.values()) for name, m in manifests.items()} == {
+        n: s.total_tokens for n, s in shards.items()
+    }
     assert manifests["web"].ledger.kept == 300
     assert manifests["web"].ledger.kept_bytes == int(shards["web"].num_bytes.sum())
     encoder = Encoder.open(tmp_path / "run/together/tokenizer.json")

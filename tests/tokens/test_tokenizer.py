@@ -41,7 +41,9 @@ def test_training_depends_on_the_texts_and_not_on_their_order_or_the_process(tex
         "print(hashlib.sha256(train_tokenizer(json.load(sys.stdin), 400).encode()).hexdigest())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TOKENIZERS_PARALLELISM": "true"}
-    other = subprocess.run([sys.executable, "-c", program], input=json.dumps(TEXTS[::-1]), capture_output=True, text=True, env=environment, check=True)
+    other = subprocess.run(
+        [sys.executable, "-c", program], input=json.dumps(TEXTS[::-1]), capture_output=True, text=True, env=environment, check=True
+    )
     assert other.stdout.strip() == hashlib.sha256(text.encode()).hexdigest()
 
 
