@@ -193,11 +193,14 @@ class Run:
         run_mix(spec, self.tokens, self.tokenizer, self.project.run / "mix", self.context, self.say)
 
     def _remove_stale_stages(self) -> None:
-        """Remove the folders of steps that the workflow no longer has: only what an earlier run of it wrote."""
+        """Remove the folders of steps that the workflow no longer has: only what an earlier run of it wrote.
+
+        What a language model was paid to write stays, also when this run had no endpoint.
+        """
         live = {stage.folder for stage in self.state.stages}
         for plan in self.project.run.glob("*/[0-9][0-9]-*/plan.json"):
             folder = plan.parent.relative_to(self.project.run)
-            if str(folder) not in live and folder.parts[0] != "together":
+            if str(folder) not in live and folder.parts[0] in self.project.workflow.sources:
                 shutil.rmtree(plan.parent)
 
 

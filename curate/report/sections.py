@@ -61,8 +61,8 @@ def decontamination(folder: Path) -> dict[str, Any] | None:
                 "why_unscannable": ", ".join(f"{count} {reason}" for reason, count in unscannable.items()),
                 "num_found": found["contaminated"],
                 "share": found["rate"],
-                "low": found["interval"][0],
-                "high": found["interval"][1],
+                "low": found["interval"][0] if found["interval"] else None,
+                "high": found["interval"][1] if found["interval"] else None,
                 "num_documents": found["documents"],
                 "variants": ", ".join(f"{count} {variant.replace('_', ' ')}" for variant, count in found["variants"].items()),
             }

@@ -73,12 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() + "\n")
     else:
         rows = [
-            [name, b["items"], sum(b["unscannable"].values()), b["contaminated"], f"{100 * b['rate']:.2f} %", b["documents"]]
+            [name, b["items"], sum(b["unscannable"].values()), b["contaminated"], "–" if b["rate"] is None else f"{100 * b['rate']:.2f} %", b["documents"]]
             for name, b in summary["benchmarks"].items()
         ]
         print_table(["benchmark", "items", "unscannable", "found", "share", "documents"], rows)
     say(f"matches, items and the summary are in {output / 'report'}, the cleaned corpora beside it")
-    worst = max((b["rate"] for b in summary["benchmarks"].values()), default=0.0)
+    worst = max((b["rate"] or 0.0 for b in summary["benchmarks"].values()), default=0.0)
     return 1 if arguments.fail_over is not None and worst > arguments.fail_over else 0
 
 

@@ -103,7 +103,7 @@ def test_language_by_fasttext(tmp_path) -> None:
     lines = [f"__label__{label} {text}" for label, text in [("aaa_Latn", "alpha beta gamma"), ("bbb_Latn", "one two three")] * 50]
     (tmp_path / "train.txt").write_text("\n".join(lines))
     # Ten threads: with fewer, part of the matrix stays uninitialized.
-    model = fasttext.train_supervised(str(tmp_path / "train.txt"), dim=16, epoch=50, lr=1.0, thread=10, verbose=0)
+    model = fasttext.train_supervised(str(tmp_path / "train.txt"), dim=20, epoch=50, lr=1.0, thread=10, verbose=0)
     model.save_model(str(tmp_path / "model.bin"))
     batch = pa.record_batch({"text": ["alpha\nbeta gamma", "two three one", " \n"]})
     rows = annotate(batch, "language", {"model": "model.bin"}, tmp_path).to_pylist()

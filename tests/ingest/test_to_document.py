@@ -42,9 +42,9 @@ def test_a_page_becomes_a_row() -> None:
 
 def test_the_specs_license_and_language_hold_for_all() -> None:
     row = convert(Record(0, 1, "text", "text", language="fr", license="MIT"), Ingest(jsonl="x", license="CC0-1.0", language="de"))
-    assert (row["claimed_license"], row["language"]) == ("CC0-1.0", "de")
+    assert (row["claimed_license"], row["claimed_language"]) == ("CC0-1.0", "de")
     row = convert(Record(0, 1, "text", "text", language="fr", license="MIT"), Ingest(jsonl="x"))
-    assert (row["claimed_license"], row["language"]) == ("MIT", "fr")
+    assert (row["claimed_license"], row["claimed_language"]) == ("MIT", "fr")
 
 
 def test_charset_of_the_header_is_used_and_not_stored() -> None:
