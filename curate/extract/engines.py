@@ -26,7 +26,9 @@ _NAMES = (
     "copyright", "disclosure", "disclaimer", "rating", "crumb", "cookie", "consent", "gdpr", "alert", "modal", "popup",
 )  # fmt: skip
 _NOT_ARTICLE = ["footer", *(f'[{where}*="{name}" i]' for name in _NAMES for where in ("class", "id"))]
-_HIGH_LISTS = ", ".join(f"body {'> * ' * depth}> p ~ ul" for depth in range(4))
+_HIGH_LISTS = ", ".join(f"body {'> * ' * depth}> ul" for depth in range(4))
+_MAX_HIGH_LISTS = 500  # and so far back for a paragraph: what keeps the time linear
+_MAX_SIBLINGS_BEFORE = 30
 _ENDS = tuple('.!?…。！？:;"”“’»)]，、')
 _MAX_CUT_LINES = 3
 _MAX_CUT_WORDS = 4
@@ -67,13 +69,15 @@ def _resiliparse(html: Any) -> str:
 
 
 def _deepen_lists(tree: Any) -> None:
-    """Wrap lists that follow a paragraph in more `<div>`, where they lie less than four levels below the body.
+    """Wrap lists that follow a paragraph in further `<div>`, where they lie less than four levels below the body.
 
     resiliparse takes every `<ul>` so high up for navigation, and so drops all bullet lists of simply built pages.
     """
     if tree.body is None:
         return
-    for element in tree.document.query_selector_all(_HIGH_LISTS).values():
+    for element in tree.document.query_selector_all(_HIGH_LISTS).values()[:_MAX_HIGH_LISTS]:
+        if not _follows_paragraph(element):
+            continue
         parent, above = element.parent_element, tree.create_element("div")
         parent.insert_before(above, element)
         for _ in range(2):
@@ -81,6 +85,15 @@ def _deepen_lists(tree: Any) -> None:
             above.append_child(below)
             above = below
         above.append_child(element)
+
+
+def _follows_paragraph(element: Any) -> bool:
+    before = element.previous_element_sibling
+    for _ in range(_MAX_SIBLINGS_BEFORE):
+        if before is None or before.tag == "p":
+            return before is not None
+        before = before.previous_element_sibling
+    return False
 
 
 def _without_last_lines(text: str) -> str:

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import numpy as np
+import pyarrow as pa
 
 from curate.errors import InputError
 from curate.mix import law, limits, sample, solve, verdict
@@ -98,7 +98,7 @@ def recommend(spec: Mix, tokens: Mapping[str, int], runs: list[Run], scores: Map
         "natural": dict(zip(problem.names, problem.natural.tolist(), strict=True)),
         "gain": list(found.gain),
         "gain_uncorrected": found.gain_uncorrected,
-        "gain_over_uniform": found.gain_over_uniform,
+        "gain_over_uniform": list(found.gain_over_uniform),
         "predictions": found.predictions,
         "nearest_run": found.nearest_run,
         "warnings": found.warnings + _failures(runs, scores),
@@ -127,52 +127,57 @@ def plan_confirm(spec: Mix, tokens: Mapping[str, int], proposal: Mapping[str, An
 
 
 def conclude(
-    spec: Mix, tokens: Mapping[str, int], proposal: Mapping[str, Any], scores: Mapping[str, Mapping[str, float] | None], made_from: dict[str, str]
+    spec: Mix, tokens: Mapping[str, int], proposal: Mapping[str, Any], scores: Mapping[str, pa.Table], made_from: dict[str, str]
 ) -> tuple[SolvedMix, list[dict[str, Any]], str]:
-    """Return the solved mix, the table of paired differences (natural first), and the verdict in words."""
-    rows: list[dict[str, Any]] = []
-    words: dict[str, verdict.Difference] = {}
+    """Return the solved mix, the table of paired differences (natural first), and the verdict in words.
+
+    `scores`: run → its table of scores per item, without rows for a run that diverged. A seed counts when all its runs worked.
+    """
     importance = {name: suite.weight for name, suite in spec.suites.items()}
-    for rival in spec.confirm.against:
-        pairs = [(scores[f"solved-{i}"], scores[f"{rival}-{i}"]) for i in range(spec.confirm.seeds)]
-        whole = [(mine, theirs) for mine, theirs in pairs if mine is not None and theirs is not None]
-        if len(whole) < 2:
-            raise InputError("too few confirming proxies trained without failing", where="confirm", hint="lower proxy.learning_rate")
-        mine, theirs = [a for a, _ in whole], [b for _, b in whole]
-        words[rival] = verdict.overall(mine, theirs, importance)
-        for suite, found in verdict.compare(mine, theirs).items():
-            rows.append({"suite": suite, "rival": rival, **msgspec.structs.asdict(found)})
-    against_natural = words["natural"]
-    keep = "solved" if against_natural.word == "better" else "natural"
-    natural_rows = {row["suite"]: row for row in rows if row["rival"] == "natural"}
-    weights = {}
-    for name in sorted(tokens):
-        chosen = proposal["weights"][name] if keep == "solved" else round(proposal["natural"][name], 6)
-        weights[name] = _source(name, chosen, spec, tokens, proposal)
+    sides = ["solved", *spec.confirm.against]
+    seeds = [i for i in range(spec.confirm.seeds) if all(scores[f"{side}-{i}"].num_rows for side in sides)]
+    if len(seeds) < 2:
+        raise InputError("too few confirming proxies trained without failing", where="confirm", hint="lower proxy.learning_rate")
+    tables = {side: [scores[f"{side}-{i}"] for i in seeds] for side in sides}
+    found = {rival: verdict.compare(tables["solved"], tables[rival], importance) for rival in ["natural", *spec.confirm.against]}
+    against_natural = found["natural"]
+    hurt = [name for name, suite in spec.suites.items() if suite.protect and against_natural.suites[name].verdict == "worse"]
+    keep = "solved" if against_natural.overall.verdict == "better" and not hurt else "natural"
     suites = {}
     for suite, predicted in proposal["predictions"].items():
-        row = natural_rows[suite]
+        row = against_natural.suites[suite]
         values = {name: round(predicted[name], 5) for name in ("natural", "solved", "low", "high")}
-        confirmed = {"confirmed": round(row["mean"], 5), "confirmed_low": round(row["low"], 5), "confirmed_high": round(row["high"], 5)}
-        suites[suite] = SolvedScore(law=proposal["laws"][suite]["law"], **values, **confirmed, verdict=row["word"])
+        confirmed = {"confirmed": round(row.difference, 5), "confirmed_low": round(row.low, 5), "confirmed_high": round(row.high, 5)}
+        suites[suite] = SolvedScore(law=proposal["laws"][suite]["law"], **values, **confirmed, verdict=row.verdict)
     gain = tuple(round(value, 5) for value in proposal["gain"])
     solved = SolvedMix(
         name=spec.name,
-        verdict=against_natural.word,
+        verdict=against_natural.overall.verdict,
         keep=keep,
         target_tokens=spec.target.tokens,
-        weights=weights,
+        weights={name: _source(name, keep, spec, tokens, proposal) for name in sorted(tokens)},
         scores=suites,
         predicted_gain=(gain[0], gain[1], gain[2]),
         warnings=proposal["warnings"],
         made_from=made_from,
     )
-    return solved, rows, _in_words(spec, proposal, against_natural, keep)
+    return solved, _rows(found), _in_words(proposal, against_natural, hurt)
 
 
-def _source(name: str, weight: float, spec: Mix, tokens: Mapping[str, int], proposal: Mapping[str, Any]) -> SolvedSource:
+def _rows(found: Mapping[str, verdict.Verdict]) -> list[dict[str, Any]]:
+    """Return one row per rival and suite, and first, per rival, the row of all suites together (relative: 1 is the rival)."""
+    rows = []
+    for rival, one in found.items():
+        for suite, row in {"all, relative": one.overall, **one.suites}.items():
+            numbers = {"mine": row.chosen, "theirs": row.rival, "mean": row.difference, "low": row.low, "high": row.high}
+            rows.append({"suite": suite, "rival": rival, **numbers, "word": row.verdict})
+    return rows
+
+
+def _source(name: str, keep: str, spec: Mix, tokens: Mapping[str, int], proposal: Mapping[str, Any]) -> SolvedSource:
+    weight = round(proposal["weights" if keep == "solved" else "natural"][name], 6)
     return SolvedSource(
-        weight=round(weight, 6),
+        weight=weight,
         solved=proposal["weights"][name],
         low=round(proposal["low"][name], 6),
         high=round(proposal["high"][name], 6),
@@ -182,23 +187,25 @@ def _source(name: str, weight: float, spec: Mix, tokens: Mapping[str, int], prop
     )
 
 
-def _in_words(spec: Mix, proposal: Mapping[str, Any], found: verdict.Difference, keep: str) -> str:
+def _in_words(proposal: Mapping[str, Any], found: verdict.Verdict, hurt: list[str]) -> str:
     """Return the verdict as a few plain sentences."""
-    gain = proposal["gain"]
-    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in sorted(proposal["weights"].items(), key=lambda item: -item[1]))
-    natural = ", ".join(
-        f"{name} {100 * proposal['natural'][name]:.1f} %" for name, _ in sorted(proposal["weights"].items(), key=lambda item: -item[1])
-    )
+    gain, measured = proposal["gain"], found.overall
+    ordered = sorted(proposal["weights"].items(), key=lambda item: -item[1])
+    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in ordered)
+    natural = ", ".join(f"{name} {100 * proposal['natural'][name]:.1f} %" for name, _ in ordered)
     what = {
         "better": "The solved mix is better than the natural one",
         "worse": "The solved mix is worse than the natural one: keep the natural mix",
         "no_difference_shown": "No difference between the solved and the natural mix was shown: keep the natural mix, or train more seeds",
-    }[found.word]
-    inside = gain[1] <= -found.mean <= gain[2]
+    }[measured.verdict]
+    worse = [name for name, suite in found.suites.items() if suite.verdict == "worse"]
+    but = f", but worse on {', '.join(worse)}" if worse and measured.verdict == "better" else ""
+    inside = gain[1] <= -measured.difference <= gain[2]
     lines = [
-        f"{what}.",
-        f"Confirmed with {spec.confirm.seeds} fresh seeds: {_percent(-found.mean)} fewer bits per byte (95 % interval {_percent(-found.high)} to "
-        f"{_percent(-found.low)}).",
+        f"{what}{but}.",
+        *([f"{', '.join(hurt)} may not get worse: keep the natural mix."] if hurt else []),
+        f"Confirmed with {found.num_seeds} fresh seeds: {_percent(-measured.difference)} fewer bits per byte "
+        f"(95 % interval {_percent(-measured.high)} to {_percent(-measured.low)}).",
         f"Predicted from the swarm: {_percent(gain[0])} (90 % interval {_percent(gain[1])} to {_percent(gain[2])}); what was confirmed lies "
         f"{'inside' if inside else 'outside'}.",
         f"solved   {shares}",

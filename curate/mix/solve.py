@@ -1,9 +1,12 @@
 """Laws and limits → the mix that the laws recommend, how sure that is, and what it would gain.
 
 Minimizes Σ ωⱼ · predictedⱼ(w) / predictedⱼ(natural) + pull · KL(w ‖ natural) over shares between their bounds that add up to one, by SLSQP with exact
-gradients from several fixed starts (the objective is convex for most laws, but not for all). Intervals come from refitting every law on
-resampled runs and solving again; the same resamples correct the predicted gain for the winner's curse: a solved mix looks better in the fit
-that it was solved from than it is. Deterministic.
+gradients from several fixed starts (the objective is convex for the parametric laws, but not for Gaussian processes). Deterministic.
+
+Intervals come from a Bayesian bootstrap over runs (Rubin 1981: smooth weights, so that no resample loses the one run that shows a source):
+every law is refitted and the mix solved again. The same resamples correct the predicted gain for the winner's curse (Efron's optimism): a
+mix that was chosen because it looks best looks better than it is. The interval of the gain also carries the laws' leave-one-out errors,
+since a bootstrap knows nothing of what a law cannot express.
 """
 
 from __future__ import annotations
@@ -20,9 +23,8 @@ from curate.mix import law as laws_of
 from curate.mix.law import SuiteLaw
 
 Array = NDArray[np.float64]
-RESAMPLES = 100
+RESAMPLES = 64
 FLOOR = 1e-6  # of a share, inside logarithms
-FAR = 0.25  # total variation from the nearest run, above which a proposal is an extrapolation
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -48,7 +50,7 @@ class Solution(msgspec.Struct):
     high: Array
     gain: tuple[float, float, float]  # over natural, corrected for the winner's curse: mean and 90 % interval
     gain_uncorrected: float
-    gain_over_uniform: float
+    gain_over_uniform: tuple[float, float, float]  # likewise
     predictions: dict[str, dict[str, float]]  # suite → natural, uniform, solved, low, high
     nearest_run: float  # total variation distance
     warnings: list[str]
@@ -61,33 +63,33 @@ def solve(problem: Problem) -> Solution:
     """Return the recommended mix. Raises SpecError when no mix keeps every protected suite."""
     objective = _objective(problem, {suite: fitted.full for suite, fitted in problem.laws.items()})
     weights = _minimize(problem, objective, _starts(problem), protect=True)
-    refits = _resampled(problem)
-    again, gains, optimism = [], [], []
+    draws = _draws(problem)
+    refits = {
+        suite: laws_of.fit(fitted.full.kind, problem.mixes, problem.scores[suite], draws, fitted.full) for suite, fitted in problem.laws.items()
+    }
     full = {suite: fitted.full for suite, fitted in problem.laws.items()}
+    again, own, seen = [], [], []
     for b in range(RESAMPLES):
         one = {suite: fit.one(b) for suite, fit in refits.items()}
-        other = _minimize(problem, _objective(problem, one), [weights, problem.natural], protect=False)
+        other = _minimize(problem, _objective(problem, one), [weights], protect=False)
         again.append(other)
-        gains.append(_gain(problem, one, weights))
-        optimism.append(_gain(problem, one, other) - _gain(problem, full, other))
-    proposals = np.array(again)
-    claimed = _gain(problem, full, weights)
-    curse = max(0.0, float(np.mean(optimism)))
-    spread = np.quantile(gains, [0.05, 0.95]) - float(np.mean(gains))
-    gain = (claimed - curse, claimed - curse + float(spread[0]), claimed - curse + float(spread[1]))
-    distance = float(0.5 * np.abs(problem.mixes - weights).sum(1).min())
+        own.append(_gain(problem, one, other))
+        seen.append(_gain(problem, full, other))
+    curse = max(0.0, float(np.mean(np.array(own) - np.array(seen))))
     uniform = np.full(len(problem.names), 1 / len(problem.names))
-    low, high = np.quantile(proposals, [0.05, 0.95], axis=0)
+    gain = _gain_interval(problem, refits, weights, problem.natural, curse)
+    low, high = np.quantile(np.array(again), [0.05, 0.95], axis=0)
+    distance, usual = _distances(problem, weights)
     return Solution(
         weights,
         np.minimum(low, weights),
         np.maximum(high, weights),
         gain,
-        claimed,
-        claimed - _gain(problem, full, uniform),
+        _gain(problem, full, weights),
+        _gain_interval(problem, refits, weights, uniform, curse),
         _predictions(problem, weights, uniform),
         distance,
-        _warnings(problem, weights, distance, gain),
+        _warnings(problem, weights, (distance, usual), gain),
     )
 
 
@@ -159,12 +161,35 @@ def _minimize(problem: Problem, evaluate: Evaluate, starts: list[Array], protect
     return best[1]
 
 
-def _resampled(problem: Problem) -> dict[str, Any]:
-    """Return, per suite, RESAMPLES fits to runs drawn with replacement; the draws are the same for all suites."""
+def _draws(problem: Problem) -> Array:
+    """Return the run weights of the resamples, [RESAMPLES, runs], the same for all suites."""
     runs = len(problem.mixes)
-    draws = np.random.default_rng(0).integers(0, runs, (RESAMPLES, runs))
-    counts = np.stack([np.bincount(draw, minlength=runs) for draw in draws]).astype(np.float64)
-    return {suite: laws_of.fit(fitted.full.kind, problem.mixes, problem.scores[suite], counts, fitted.full) for suite, fitted in problem.laws.items()}
+    return np.asarray(np.random.default_rng(0).dirichlet(np.ones(runs), RESAMPLES) * runs)
+
+
+def _gain_interval(problem: Problem, refits: Mapping[str, Any], w: Array, rival: Array, curse: float) -> tuple[float, float, float]:
+    """Return the gain of `w` over `rival`, less the winner's curse, with its 90 % interval.
+
+    A resample's gain gets the leave-one-out errors of one run at random, the same run for all suites, as the error of the law at `w`.
+    """
+    total = sum(problem.importance.values())
+    chosen = np.random.default_rng(1).integers(len(problem.mixes), size=RESAMPLES)
+    drawn, mean = np.zeros(RESAMPLES), 0.0
+    for suite, fitted in problem.laws.items():
+        scale = problem.importance[suite] / total
+        base = float(fitted.full.predict(problem.natural[None])[0, 0])
+        predicted = refits[suite].predict(np.stack([w, rival]))
+        drawn += scale / base * (predicted[:, 1] - predicted[:, 0] + fitted.residuals[chosen])
+        both = fitted.full.predict(np.stack([w, rival]))[0]
+        mean += scale / base * float(both[1] - both[0])
+    low, high = np.quantile(drawn, [0.05, 0.95]) - curse
+    return mean - curse, min(float(low), mean - curse), max(float(high), mean - curse)
+
+
+def _distances(problem: Problem, w: Array) -> tuple[float, float]:
+    """Return the total variation from `w` to the nearest run, and the distance within which 90 % of the runs have another run."""
+    apart = 0.5 * np.abs(problem.mixes[:, None] - problem.mixes[None]).sum(2) + np.eye(len(problem.mixes)) * 2
+    return float(0.5 * np.abs(problem.mixes - w).sum(1).min()), float(np.quantile(apart.min(1), 0.9))
 
 
 def _gain(problem: Problem, fits: Mapping[str, Any], w: Array) -> float:
@@ -173,7 +198,8 @@ def _gain(problem: Problem, fits: Mapping[str, Any], w: Array) -> float:
     gain = 0.0
     for suite, fit in fits.items():
         natural, mine = fit.predict(np.stack([problem.natural, w]))[0]
-        gain += problem.importance[suite] / total * (1 - float(mine) / float(natural))
+        base = float(problem.laws[suite].full.predict(problem.natural[None])[0, 0])
+        gain += problem.importance[suite] / total * float(natural - mine) / base
     return gain
 
 
@@ -185,13 +211,17 @@ def _predictions(problem: Problem, weights: Array, uniform: Array) -> dict[str, 
     return {suite: {name: float(value) for name, value in row.items()} for suite, row in found.items()}
 
 
-def _warnings(problem: Problem, weights: Array, distance: float, gain: tuple[float, float, float]) -> list[str]:
+def _warnings(problem: Problem, weights: Array, distances: tuple[float, float], gain: tuple[float, float, float]) -> list[str]:
     warnings = []
-    if distance > FAR:
-        warnings.append(f"the proposal is {distance:.2f} (total variation) away from the nearest run: the laws extrapolate; add runs near it")
+    distance, usual = distances
+    if distance > usual:
+        warnings.append(
+            f"the laws extrapolate: the proposal differs from the nearest run in {100 * distance:.0f} % of its tokens, "
+            f"most runs have another within {100 * usual:.0f} %"
+        )
     for name, share, top in zip(problem.names, weights, problem.high, strict=True):
         if top < 1 and share > top - 1e-4:
-            warnings.append(f"{name} is at its limit of {100 * top:.1f} %: more of it would help")
+            warnings.append(f"{name} is at its limit of {100 * top:.1f} %: more of it is predicted to help")
     if gain[1] <= 0:
         warnings.append("the interval of the predicted gain includes zero: the natural mix may be as good")
     return warnings

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow.parquet as pq
 
 from curate.corpus import Manifest, read_manifest, sha256_of
 from curate.engine import Context, StagePlan, Work, complete, complete_all, make_plan
@@ -128,12 +129,9 @@ def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
     scores, weights = out.path(f"{task.name}.scores.parquet"), out.path(f"{task.name}.safetensors")
     report = train_run(task.options["run"], folders, Path(task.inputs[0]), suites, scores, weights)
     if not scores.exists():  # it diverged: say so with an empty table
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         from curate.mix.evaluate import SCORES
 
-        pq.write_table(pa.table({field.name: pa.array([], field.type) for field in SCORES}), scores)
+        pq.write_table(SCORES.empty_table(), scores)
     out.note("report", report)
     out.note("weights", task.options["run"]["weights"])
 
@@ -158,7 +156,8 @@ def conclude_task(task: Task, options: dict[str, Any], out: Output) -> None:
     swarm, proposal_folder, confirm = task.inputs
     proposal = json.loads((Path(proposal_folder) / "proposal.json").read_text(encoding="utf-8"))
     made_from = {"spec": hash_of(options["spec"])} | {f"tokens/{name}": hash_of(content) for name, content in sorted(options["contents"].items())}
-    solved, rows, words = flow.conclude(spec, tokens, proposal, _scores(confirm), made_from)
+    tables = {path.name.removesuffix(".scores.parquet"): pq.read_table(path) for path in sorted(Path(confirm).glob("*.scores.parquet"))}
+    solved, rows, words = flow.conclude(spec, tokens, proposal, tables, made_from)
     out.path(f"{spec.name}.solved.yaml").write_text(solved_text(solved), encoding="utf-8")
     out.path("verdict.txt").write_text(words + "\n", encoding="utf-8")
     runs = [

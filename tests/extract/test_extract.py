@@ -54,6 +54,13 @@ def test_a_parsed_page_gives_the_same_as_its_source() -> None:
     assert extract(HTMLTree.parse(PAGE), FAST) == extract(PAGE, FAST)
 
 
+def test_lists_of_simply_built_pages_stay() -> None:
+    for depth in range(6):
+        html = "<html><body>" + "<div>" * depth + f"<ul><li><a href=/>Menu</a></ul><p>{FIRST}</p><ul><li>{SECOND}<li>Second item</ul><p>{FIRST}</p>"
+        text = extract(html, FAST)
+        assert SECOND in text and "Second item" in text and (depth > 3 or "Menu" not in text)
+
+
 def paragraphs(*lines: str) -> str:
     return "<html><body><article>" + "".join(f"<p>{line}</p>" for line in lines) + "</article></body></html>"
 
@@ -115,6 +122,7 @@ BOMBS = {
     "open comments": ("<!--" * 300_000, ""),
     "brackets": ("<" * 1_000_000, ""),
     "entities": ("&amp;&#xD800;&#0;" * 100_000, ""),
+    "high lists": ("<b>x</b>" * 10_000 + "<ul><li>x</ul>" * 10_000, ""),
     "open scripts": ("<script>" * 200_000, ""),
     "spaces": ("<pre>" + " " * 3_000_000 + "x", ""),
 }

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from warc_files import zstd
 
 from curate.errors import InputError
 from curate.ingest.read import read
@@ -26,12 +27,6 @@ DATA = "".join(f"{line}\n" for line in LINES).encode()
 def jsonl(path: Path, data: bytes, **columns: str) -> list[Any]:
     path.write_bytes(data)
     return list(read("jsonl", path, Ingest(jsonl="x", columns=Columns(**columns))))
-
-
-def zstd(data: bytes) -> bytes:
-    import zstandard
-
-    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
 
 
 @pytest.mark.parametrize(("name", "pack"), [("a.jsonl", bytes), ("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstd)])

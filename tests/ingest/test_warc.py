@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from warc_files import PAGE, WARC, block, http, members, numbers, page, read_all, write
+from warc_files import PAGE, WARC, block, http, members, numbers, page, read_all, write, zstd
 
 from curate.errors import InputError
 from curate.ingest.record import Record, Skipped, Unreadable
@@ -20,13 +20,6 @@ from curate.ingest.warc import fetch, read
 PAGES = [page(i) for i in range(6)]
 MEMBERS = members(PAGES)
 OFFSETS = [0, *accumulate(map(len, MEMBERS))]
-
-
-def zstd(data: bytes) -> bytes:
-    """Return one zstd frame with its checksum."""
-    import zstandard
-
-    return zstandard.ZstdCompressor(write_checksum=True).compress(data)
 
 
 # ── intact files ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -91,14 +84,12 @@ def test_fetching_from_a_wrong_place_is_an_input_error(tmp_path: Path) -> None:
 
 
 def test_zstd_with_a_dictionary_in_the_first_frame(tmp_path: Path) -> None:
-    import zstandard
+    from fastwarc.stream_io import zstd_train_dictionary_from_samples
 
-    dictionary = zstandard.train_dictionary(4000, [page(i) for i in range(100, 600)])
-    packer = zstandard.ZstdCompressor(dict_data=dictionary)
-    raw = dictionary.as_bytes()
-    for stored in (raw, zstandard.compress(raw)):
+    raw = zstd_train_dictionary_from_samples([page(i) for i in range(100, 600)], 4000)
+    for stored in (raw, zstd(raw)):
         first = b"\x5d\x2a\x4d\x18" + len(stored).to_bytes(4, "little") + stored
-        path = write(tmp_path, first + b"".join(packer.compress(p) for p in PAGES), "a.warc.zst")
+        path = write(tmp_path, first + b"".join(zstd(p, raw) for p in PAGES), "a.warc.zst")
         records, unreadable, _ = read_all(path)
         assert numbers(records) == [0, 1, 2, 3, 4, 5] and not unreadable
         assert fetch(path, records[5].offset, records[5].length) == PAGES[5].rstrip(b"\r\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 from pathlib import Path
 
 from curate.ingest.read import read
@@ -38,6 +39,17 @@ def page(number: int, **options: bytes) -> bytes:
 def members(records: list[bytes]) -> list[bytes]:
     """Compress each record as a gzip member of its own."""
     return [gzip.compress(record, mtime=0) for record in records]
+
+
+def zstd(data: bytes, dictionary: bytes | None = None) -> bytes:
+    """Return one zstd frame with its checksum; with a `dictionary`, one that needs it."""
+    from fastwarc.stream_io import ZstdWriter
+
+    sink = io.BytesIO()
+    writer = ZstdWriter(sink, dictionary=dictionary)
+    writer.write(data)
+    writer.close()
+    return sink.getvalue()
 
 
 def write(folder: Path, data: bytes, name: str = "a.warc.gz") -> Path:

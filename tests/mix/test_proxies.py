@@ -1,0 +1,217 @@
+"""Proxies: bit-identical reruns, members of a group that do not touch each other, and runs that differ by their mix alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.errors import InputError
+from curate.mix import model
+from curate.mix.proxy import evaluate_run, learning_rate, single_thread, train_group, train_run
+from curate.mix.stream import Stream, pool_tokens, slots
+from curate.specs.load import resolved
+from curate.specs.mix import Eval, Proxy
+from curate.tokens.shards import TokenWriter
+from curate.tokens.tokenizer import Encoder, encode_batch, train_tokenizer
+
+SMALL = resolved(Proxy(layers=1, width=32, heads=2, context=32, tokens=4096, batch_tokens=256, learning_rate=1e-2))
+TEXTS = {
+    "abc": [f"the letters of item {i} are a b c d e f g h in this order" for i in range(150)],
+    "sums": [f"{i} plus {i + 1} is {2 * i + 1}, and that is all there is to say" for i in range(150)],
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    text = train_tokenizer([text for texts in TEXTS.values() for text in texts], 300)
+    (folder / "tokenizer.json").write_text(text)
+    encoder = Encoder(text)
+    for name, texts in TEXTS.items():
+        (folder / name).mkdir()
+        writer = TokenWriter(folder / name / "0.npy", encoder.dtype)
+        tokens, index = encode_batch(pa.record_batch({"id": [f"{name}{i}" for i in range(len(texts))], "text": texts}), encoder)
+        writer.write(tokens)
+        writer.close()
+        pq.write_table(index, folder / name / "0.parquet")
+        (folder / f"{name}.jsonl").write_text(f'{{"text": "{texts[3]}"}}\n{{"text": "{texts[77]}"}}\n')
+    return folder
+
+
+def run(weights: Mapping[str, float], seed: int = 0, pools: Mapping[str, int] | None = None, **proxy: Any) -> dict[str, Any]:
+    return {"run": "r", "weights": dict(weights), "seed": seed, "proxy": SMALL | proxy, "pools": dict(pools or {})}
+
+
+def folders(data: Path) -> dict[str, list[Path]]:
+    return {name: [data / name] for name in TEXTS}
+
+
+def suites(data: Path) -> dict[str, Any]:
+    return {name: resolved(Eval(file=str(data / f"{name}.jsonl"))) for name in TEXTS}
+
+
+def test_the_fused_loss_and_its_gradient_are_those_of_cross_entropy() -> None:
+    single_thread()
+    parameters = model.init_parameters({"vocab": 50, "width": 16, "layers": 1}, [0, 1])
+    tokens = torch.randint(0, 50, (2, 20, 33), generator=torch.Generator().manual_seed(0))
+    grads = []
+    for fused in (True, False):
+        for value in parameters.values():
+            value.requires_grad_().grad = None
+        if fused:
+            loss = model.losses(parameters, tokens, 2)
+        else:
+            x = model.hidden_states(parameters, tokens[:, :, :-1], 2)
+            logits = torch.bmm(x, parameters["embedding"].transpose(1, 2))
+            loss = torch.stack([torch.nn.functional.cross_entropy(logits[k], tokens[k, :, 1:].reshape(-1)) for k in range(2)])
+        (loss * torch.tensor([1.0, 3.0])).sum().backward()
+        grads.append((loss.detach(), {name: value.grad.clone() for name, value in parameters.items() if value.grad is not None}))
+    assert torch.allclose(grads[0][0], grads[1][0], rtol=1e-5)
+    for name, value in grads[0][1].items():
+        assert torch.allclose(value, grads[1][1][name], rtol=1e-3, atol=1e-6), name
+
+
+def test_attention_sees_the_past_and_not_the_future() -> None:
+    parameters = model.init_parameters({"vocab": 50, "width": 16, "layers": 2}, [0])
+    for name in parameters:
+        if name.endswith(("output", "down")):
+            parameters[name] = torch.randn(parameters[name].shape, generator=torch.Generator().manual_seed(1)) * 0.2
+    tokens = torch.randint(0, 50, (1, 1, 17), generator=torch.Generator().manual_seed(0))
+    changed = tokens.clone()
+    changed[0, 0, 9] = (changed[0, 0, 9] + 1) % 50
+    before, after = (model.token_losses(parameters, one, 2)[0, 0] for one in (tokens, changed))
+    assert torch.equal(before[:8], after[:8])
+    assert not torch.allclose(before[12:], after[12:])
+
+
+def test_a_rerun_gives_the_same_bits_and_other_suites_need_no_training(data: Path, tmp_path: Path) -> None:
+    results = []
+    for name in ("a", "b"):
+        paths = tmp_path / f"{name}.parquet", tmp_path / f"{name}.safetensors"
+        results.append(train_run(run({"abc": 0.7, "sums": 0.3}), folders(data), data / "tokenizer.json", suites(data), *paths))
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert results[0] == results[1]
+    again = evaluate_run(tmp_path / "a.safetensors", data / "tokenizer.json", suites(data), tmp_path / "c.parquet")
+    assert again == results[0]["scores"]
+    assert pq.read_table(tmp_path / "c.parquet")["item"].to_pylist() == [1, 2, 1, 2]
+
+
+def test_a_member_of_a_group_is_what_it_is_alone(data: Path) -> None:
+    runs = [run({"abc": 0.9, "sums": 0.1}), run({"abc": 0.2, "sums": 0.8}, seed=1), run({"abc": 0.0, "sums": 1.0})]
+    together, reports = train_group(runs, folders(data), 300)
+    for k, one in enumerate(runs):
+        alone, (report,) = train_group([one], folders(data), 300)
+        assert report["realized_tokens"] == reports[k]["realized_tokens"]
+        assert abs(report["final_loss"] - reports[k]["final_loss"]) < 1e-3
+        for name, value in alone.items():
+            assert torch.allclose(value[0], together[name][k], atol=2e-3), name
+
+
+def test_a_member_that_diverges_is_reported_and_hurts_no_other(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    init = model.init_parameters
+
+    def poisoned(shape: Mapping[str, int], seeds: list[int]) -> model.Parameters:
+        parameters = init(shape, seeds)
+        parameters["layers.0.qkv"][seeds.index(7)] = math.nan
+        return parameters
+
+    runs = [run({"abc": 0.5, "sums": 0.5}), run({"abc": 0.5, "sums": 0.5}, seed=7)]
+    _, (fine,) = train_group(runs[:1], folders(data), 300)
+    monkeypatch.setattr(model, "init_parameters", poisoned)
+    _, (first, second) = train_group(runs, folders(data), 300)
+    assert second["failed"] == "the loss was not finite from step 0 on"
+    assert second["final_loss"] is None
+    assert first["failed"] is None
+    assert abs(first["final_loss"] - fine["final_loss"]) < 1e-3
+
+
+def test_a_run_that_ends_worse_than_guessing_has_failed(data: Path, tmp_path: Path) -> None:
+    wild = run({"abc": 0.5, "sums": 0.5}, learning_rate=30.0)
+    report = train_run(wild, folders(data), data / "tokenizer.json", suites(data), tmp_path / "s.parquet", tmp_path / "p.safetensors")
+    assert report["failed"] is not None
+    assert report["scores"] is None
+    assert not (tmp_path / "s.parquet").exists()
+
+
+def test_a_proxy_learns_what_its_mix_holds(data: Path, tmp_path: Path) -> None:
+    scores = []
+    for share in (0.9, 0.1):
+        mix = run({"abc": share, "sums": 1 - share})
+        scores.append(
+            train_run(mix, folders(data), data / "tokenizer.json", suites(data), tmp_path / "s.parquet", tmp_path / "p.safetensors")["scores"]
+        )
+    assert scores[0]["abc"] < scores[1]["abc"] - 0.05
+    assert scores[0]["sums"] > scores[1]["sums"] + 0.05
+
+
+@settings(max_examples=50, deadline=None)
+@given(raw=st.lists(st.floats(0, 1), min_size=2, max_size=5).filter(lambda raw: sum(raw) > 0.1), seed=st.integers(0, 5), other=st.integers(0, 4))
+def test_every_stretch_has_its_mix_and_near_mixes_share_most_slots(raw: list[float], seed: int, other: int) -> None:
+    weights = {f"s{i}": value / sum(raw) for i, value in enumerate(raw)}
+    names, source, draw = slots(weights, 512, seed)
+    for stretch in (source, source[128:384]):
+        shares = np.bincount(stretch, minlength=len(names)) / len(stretch)
+        assert np.abs(shares - [weights[name] for name in names]).max() < 6 / len(stretch)
+    assert all(draw[source == s].tolist() == list(range(int((source == s).sum()))) for s in range(len(names)))
+    moved = dict(weights)
+    first = names[other % len(names)]
+    moved[first] += 0.05
+    near = slots({name: value / 1.05 for name, value in moved.items()}, 512, seed)[1]
+    assert np.mean(near == source) > 0.8
+
+
+def test_a_proxy_repeats_a_source_as_often_as_the_target_would(data: Path) -> None:
+    tokens = {name: Stream(run({name: 1.0, **{o: 0.0 for o in TEXTS if o != name}}, tokens=256), folders(data)).realized[name] for name in TEXTS}
+    assert tokens == {"abc": 256, "sums": 256}
+    available = {"abc": 10_000, "sums": 2_000}
+    pools = pool_tokens(available, 8_000, 4_096)
+    assert pools == {"abc": None, "sums": 1_024}
+    stream = Stream(run({"abc": 0.5, "sums": 0.5}, pools={"sums": pools["sums"] or 0}), folders(data))
+    assert stream.repeats["sums"] == pytest.approx(0.5 * 8_000 / 2_000, rel=0.05)
+    seen = np.concatenate([stream.batch(step) for step in range(stream.num_steps)])
+    assert len(np.unique(seen, axis=0)) < len(seen)
+
+
+def test_runs_read_the_same_sequences_of_a_source_in_the_same_order(data: Path) -> None:
+    first, second = (Stream(run({"abc": share, "sums": 1 - share}), folders(data)) for share in (0.6, 0.5))
+    rows = [np.concatenate([stream.batch(step) for step in range(stream.num_steps)])[stream._source == 0] for stream in (first, second)]
+    assert rows[0][: len(rows[1])].tolist() == rows[1].tolist()
+
+
+def test_a_stream_names_missing_and_tiny_sources(data: Path) -> None:
+    with pytest.raises(InputError, match="the mix names abc, web; there are tokens of abc, sums"):
+        Stream(run({"abc": 0.5, "web": 0.5}), folders(data))
+    with pytest.raises(InputError, match="are too few for one sequence of 8192"):
+        Stream(run({"abc": 0.5, "sums": 0.5}, context=8192, batch_tokens=8192, tokens=16384), folders(data))
+
+
+def test_weights_are_safetensors_and_a_torn_file_is_refused(tmp_path: Path) -> None:
+    parameters = model.init_parameters({"vocab": 20, "width": 8, "layers": 1}, [3, 4])
+    path = tmp_path / "p.safetensors"
+    model.write_weights(path, parameters, 1, {"run": {"x": 1}})
+    read, about = model.read_weights(path)
+    assert about == {"run": {"x": 1}}
+    assert all(torch.equal(read[name][0], parameters[name][1]) for name in parameters)
+    assert model.num_parameters({"vocab": 20, "width": 8, "layers": 1}) == sum(value[0].numel() for value in parameters.values())
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(InputError, match="is not the weights of a proxy"):
+        model.read_weights(path)
+
+
+def test_the_learning_rate_warms_up_and_comes_down() -> None:
+    rates = [learning_rate(SMALL, step, 100) for step in range(100)]
+    assert max(rates) == rates[9] == 1e-2
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[-1] == pytest.approx(1e-3)
+    assert rates[9:] == sorted(rates[9:], reverse=True)

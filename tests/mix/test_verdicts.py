@@ -1,0 +1,183 @@
+"""Verdicts, tables, exports: the honest words, the join by key, and files that say what the mix says."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from curate.errors import CurateError, InputError, SpecError
+from curate.mix.evaluate import SCORES
+from curate.mix.export import as_text, check, token_counts
+from curate.mix.law import choose_law
+from curate.mix.solved import diff_lines, diff_mixes, read_solved, solved_text
+from curate.mix.table import predictions_csv, read_ratios, read_swarm
+from curate.mix.verdict import compare
+from curate.specs.load import load_spec
+from curate.specs.mix import SolvedMix, SolvedScore, SolvedSource
+
+
+def scores(shift: float, seed: int, items: int = 60, item_noise: float = 0.0, salt: int = 0) -> pa.Table:
+    """Scores of two suites: items differ a lot, seeds a little, and `shift` bits per byte."""
+    size = np.random.default_rng(1).integers(50, 150, items)
+    rate = np.random.default_rng(2).uniform(1, 2, items) + np.random.default_rng(100 + seed).normal(0, 0.05)
+    own = np.random.default_rng([seed, salt]).normal(0, 0.003) + np.random.default_rng([3, salt]).normal(0, item_noise, items)
+    rows = [{"suite": suite, "item": i, "bits": float((rate[i] + (shift + own[i]) * sign) * size[i]), "bytes": int(size[i])} for suite, sign in
+            (("docs", 1), ("math", 0.5)) for i in range(items)]  # fmt: skip
+    return pa.Table.from_pylist([row | {"right": None} for row in rows], SCORES)
+
+
+def sides(shift: float, **options: float) -> tuple[list[pa.Table], list[pa.Table]]:
+    return [scores(shift, s, salt=1, **options) for s in range(3)], [scores(0.0, s) for s in range(3)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(-0.06, "better"), (0.06, "worse"), (0.0, "no_difference_shown")])
+def test_the_verdict_is_what_the_interval_shows(shift: float, verdict: str) -> None:
+    found = compare(*sides(shift), {"docs": 1.0, "math": 1.0})
+    assert found.overall.verdict == verdict
+    assert found.suites["docs"].verdict == verdict
+    assert found.suites["docs"].low <= found.suites["docs"].difference <= found.suites["docs"].high
+    assert abs(found.suites["docs"].difference - shift) < 0.01
+    assert found.num_seeds == 3
+
+
+def test_pairing_removes_what_seeds_and_items_share() -> None:
+    chosen, rival = sides(-0.02)
+    found = compare(chosen, rival, {"docs": 1.0, "math": 0.0})
+    assert found.suites["docs"].high - found.suites["docs"].low < 0.05
+    assert compare(chosen, rival[::-1], {"docs": 1.0, "math": 0.0}).suites["docs"].verdict == "no_difference_shown"
+
+
+def test_a_difference_that_only_a_few_items_carry_is_not_sure() -> None:
+    sure, unsure = (compare(*sides(-0.03, item_noise=noise), {"docs": 1.0, "math": 1.0}).suites["docs"] for noise in (0.0, 0.4))
+    assert unsure.high - unsure.low > 3 * (sure.high - sure.low)
+
+
+def test_items_are_joined_by_key_and_must_be_the_same() -> None:
+    chosen, rival = sides(-0.05)
+    shuffled = [table.take(np.random.default_rng(0).permutation(table.num_rows)) for table in chosen]
+    importance = {"docs": 1.0, "math": 1.0}
+    assert compare(shuffled, rival, importance).overall.difference == pytest.approx(compare(chosen, rival, importance).overall.difference, rel=1e-9)
+    with pytest.raises(InputError, match="suite docs: the runs were not scored on the same items"):
+        compare([table.slice(1) for table in chosen], rival, importance)
+    with pytest.raises(InputError, match="1 and 1 runs cannot be compared"):
+        compare(chosen[:1], rival[:1], importance)
+
+
+def test_intervals_over_seeds_cover_the_truth() -> None:
+    covered = 0
+    for trial in range(200):
+        random = np.random.default_rng(trial)
+        tables = []
+        for shift in (-0.01, 0.0):
+            bits = 1.5 + shift + random.normal(0, 0.01, 3)
+            tables.append([pa.Table.from_pylist([{"suite": "d", "item": 1, "bits": b * 100, "bytes": 100, "right": None}], SCORES) for b in bits])
+        found = compare(tables[0], tables[1], {"d": 1.0}).suites["d"]
+        covered += found.low <= -0.01 <= found.high
+    assert 180 <= covered <= 199
+
+
+def write(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_csv_rows_are_joined_by_run_id_whatever_their_order(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    mixes = random.dirichlet(np.ones(3), 16)
+    names = [f"run{i:02d}" for i in range(16)]
+    ratios = [f"{name},{','.join(f'{share:.6f}' for share in mix)}" for name, mix in zip(names, mixes, strict=True)]
+    metrics = [f"{name},{1 + mix[1]:.6f}" for name, mix in zip(names, mixes, strict=True)]
+    order = random.permutation(16)
+    straight = read_swarm(write(tmp_path / "r.csv", "run,web,math,code", *ratios), write(tmp_path / "m.csv", "run,docs", *metrics))
+    shuffled = read_swarm(tmp_path / "r.csv", write(tmp_path / "n.csv", "id,docs", *(metrics[i] for i in order)))
+    assert straight.sources == ["code", "math", "web"]
+    assert straight.scores["docs"].tolist() == shuffled.scores["docs"].tolist()
+    assert np.allclose(straight.scores["docs"], 1 + straight.mixes[:, 1], atol=2e-6)
+    laws = {"docs": choose_law("docs", straight.mixes, straight.scores["docs"], "ridge")}
+    runs, _, new = read_ratios(write(tmp_path / "new.csv", "run,math,code,web", "x,1,0,0", "a,0,0,1"), straight.sources)
+    lines = predictions_csv(laws, runs, new).splitlines()
+    assert lines[0] == "run,suite,mean,low,high"
+    assert [line.split(",")[0] for line in lines[1:]] == ["a", "x"]
+    assert float(lines[2].split(",")[2]) == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "metrics", "message"),
+    [
+        (["run,a,b", "x,.5,.5", "y,.5,.5"], ["run,s", "x,1", "z,1"], r"run ids do not match: y is not in .*m.csv; z is not in .*r.csv"),
+        (["run,a,b", "x,.5,.4", "y,.5,.5"], ["run,s", "x,1", "y,1"], r"r.csv:2: the ratios add up to 0.9, not to 1\nhint: run x"),
+        (["run,a,b", "x,1.5,-.5"], ["run,s", "x,1"], r"r.csv:2: a ratio is negative"),
+        (["run,a,b", "x,.5,.5", "", "x,.5,.5"], ["run,s", "x,1"], r"r.csv:4: run 'x' stands twice"),
+        (["run,a,b", "x,.5,half"], ["run,s", "x,1"], r"r.csv:2: 'half' in column 'b' is not a number"),
+        (["run,a,b", "x,.5"], ["run,s", "x,1"], r"r.csv:2: has 2 fields, the header has 3"),
+        (["run,a,a", "x,.5,.5"], ["run,s", "x,1"], r"r.csv:1: two columns have the same name"),
+        (["run,a,b", "x,.5,.5"], ["run,s", "x,nan"], r"m.csv:2: 'nan' in column 's' is not finite"),
+        (["run"], ["run,s", "x,1"], r"r.csv: needs a header"),
+    ],
+)
+def test_csv_files_that_do_not_fit_are_refused(tmp_path: Path, ratios: list[str], metrics: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_swarm(write(tmp_path / "r.csv", *ratios), write(tmp_path / "m.csv", *metrics))
+
+
+def solved(weights: dict[str, float], keep: str = "solved", **changes: object) -> SolvedMix:
+    sources = {
+        name: SolvedSource(weight=share, solved=share, low=share * 0.9, high=min(1.0, share * 1.1), natural=0.5, available_tokens=1000, repeats=1.0)
+        for name, share in weights.items()
+    }
+    score = SolvedScore(
+        law="power", natural=1.5, solved=1.4, low=1.3, high=1.45, confirmed=-0.1, confirmed_low=-0.2, confirmed_high=-0.01, verdict="better"
+    )
+    values: dict[str, object] = {"name": "m", "verdict": "better", "keep": keep, "target_tokens": 1001, "weights": sources, "scores": {"docs": score}}
+    values |= {"predicted_gain": (0.02, 0.01, 0.03), "warnings": ["math is: at its limit"], "made_from": {"spec": "aa", "tokens/web": "bb"}}
+    return SolvedMix(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_a_solved_mix_is_a_spec_that_reads_back_and_reads_well(tmp_path: Path) -> None:
+    mix = solved({"math": 0.3, "web": 0.7})
+    path = tmp_path / "m.solved.yaml"
+    path.write_text(solved_text(mix), encoding="utf-8")
+    assert load_spec(path, SolvedMix) == mix
+    (line,) = [line for line in path.read_text().splitlines() if line.startswith("  math:")]
+    assert line.startswith("  math: {weight: 0.3, solved: 0.3,")
+    path.write_text(solved_text(mix).replace("{weight: 0.3", "{weight: 0.2"))
+    with pytest.raises(SpecError, match=r"the weights add up to 0.9"):
+        load_spec(path, SolvedMix)
+
+
+def test_exports_read_back_as_the_mix(tmp_path: Path) -> None:
+    path = tmp_path / "m.solved.yaml"
+    path.write_text(solved_text(solved({"a b": 0.333333, "math": 0.0, "web": 0.666667})), encoding="utf-8")
+    words = shlex.split(as_text(path, "megatron", "/data/{source}/tokens"))
+    assert words == ["--data-path", "0.333333", "/data/a b/tokens", "0.666667", "/data/web/tokens"]
+    assert json.loads(as_text(path, "datasets")) == {"sources": ["a b", "web"], "probabilities": [0.333333, 0.666667]}
+    assert json.loads(as_text(path, "json"))["tokens"] == {"a b": 334, "web": 667}
+    with pytest.raises(SpecError, match="two sources would have the same data"):
+        as_text(path, "megatron", "/data")
+    with pytest.raises(CurateError, match="the share of web is not that of the mix"):
+        check({"a": 0.5, "web": 0.5}, {"a": 0.5, "web": 0.4}, "here")
+    with pytest.raises(CurateError, match=r"add up to 0.9"):
+        check({"a": 0.5, "web": 0.4}, {"a": 0.5, "web": 0.4}, "here")
+    assert sum(token_counts({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, 100).values()) == 100
+
+
+def test_the_difference_of_two_mixes_says_what_moved_and_why(tmp_path: Path) -> None:
+    before, after = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    before.write_text(solved_text(solved({"math": 0.3, "web": 0.7})))
+    after.write_text(solved_text(solved({"code": 0.2, "math": 0.29, "web": 0.51}, made_from={"spec": "aa", "tokens/web": "cc", "tokens/code": "dd"})))
+    found = diff_mixes(read_solved(before), read_solved(after))
+    assert found["moved"] == 0.2
+    assert [(row["source"], row["change"], row["outside_interval"]) for row in found["weights"]] == [
+        ("code", 0.2, True), ("web", -0.19, True), ("math", -0.01, False),
+    ]  # fmt: skip
+    assert [cause["what"] for cause in found["causes"]] == ["tokens/code", "tokens/web"]
+    lines = diff_lines(found)
+    assert lines[0] == "20.0% of the tokens change their source"
+    assert "  math: 30.00% → 29.00%  -1.00%  (within the earlier interval)" in lines
+    assert lines[-1] == "because these changed: tokens/code, tokens/web"
+    assert diff_lines(diff_mixes(read_solved(before), read_solved(before)))[-1] == "verdict: better, as before"
