@@ -87,7 +87,7 @@ def start(root: Path) -> Path:
     (root / "workflows" / "steps.py").write_text(steps, encoding="utf-8")
     write_data(root)
     for block in blocks("yaml"):
-        if block.startswith("name:"):
+        if "\nsources:" in block:
             (root / "workflows" / f"{yaml.safe_load(block)['name']}.yaml").write_text(block, encoding="utf-8")
     return root / "workflows" / "mine.yaml"
 
@@ -101,7 +101,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_workflow_passes_the_check(project: Path) -> None:
-    names = [yaml.safe_load(block)["name"] for block in blocks("yaml") if block.startswith("name:")]
+    names = [yaml.safe_load(block)["name"] for block in blocks("yaml") if "\nsources:" in block]
     assert "mine" in names
     for name in names:
         assert main(["check", str(project / "workflows" / f"{name}.yaml")]) == 0
@@ -124,7 +124,7 @@ def test_the_other_specs_load(project: Path) -> None:
     from curate.specs.classifier import Classifier
     from curate.specs.load import load_spec
 
-    others = [block for block in blocks("yaml") if not block.startswith(("name:", "- "))]
+    others = [block for block in blocks("yaml") if "\nsources:" not in block and not block.startswith("- ")]
     for number, block in enumerate(others):
         path = project / f"other-{number}.yaml"
         path.write_text(block, encoding="utf-8")

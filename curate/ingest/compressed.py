@@ -3,7 +3,8 @@
 A reader must know exactly which stored bytes a record came from, and where to go on after damage. Libraries that present
 one decompressed stream hide both: FastWARC 2 ends silently at a truncated last member, and stops for good at a bad one.
 So the boundaries are found here: for gzip by zlib, which says where a member ended; for zstd by walking the block headers of
-RFC 8878, with FastWARC's reader for the contents. The price is Python's speed per member, about 0.1 ms: extraction takes a hundred times that.
+RFC 8878, with FastWARC's reader for the contents. The price is speed, half of it
+zlib's: 1,600 real pages of 142 kB per second and core against FastWARC's 4,000, where extraction then does about 300.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 CHUNK = 1 << 18
+_FIRST_BYTES = 1 << 15  # most members are small, and what is read beyond their end is read again
 _ZSTD_CHUNK = 1 << 16  # what is lost before damage is at most so much
 GZIP, ZSTD, PLAIN = "gzip", "zstd", "plain"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -137,7 +139,7 @@ def _inflate(file: BinaryIO, member: Member) -> Iterator[bytes]:
     while not stream.eof:
         if not data:
             file.seek(at)
-            data = file.read(CHUNK)
+            data = file.read(_FIRST_BYTES if at == member.offset else CHUNK)
             at += len(data)
             if not data:
                 raise Damaged("gzip member is cut off")

@@ -198,7 +198,8 @@ def _record(window: _Window, keep: int, every: bool) -> _Cut:
         if not window.holds(size):
             return _to_next_record(window, start, "record is cut off, or its Content-Length is too large")
         if every or kind in _DOCUMENTS:
-            raw = bytes(window.data[:size])
+            with memoryview(window.data) as view:
+                raw = bytes(view[:size])
     elif not _pass_over(window, size):
         return _Cut(start, window.start, error="record is cut off, or its Content-Length is too large")
     at = size if size <= keep else 0
