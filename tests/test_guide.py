@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import runpy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ def write_data(root: Path) -> None:
     import pyarrow.parquet as pq
     import pymupdf
 
-    posts: list[dict[str, Any]] = [{"body": prose(i, 20), "link": f"https://forum.example/t/{i}", "posted": f"2024-0{1 + i % 9}-15", "votes": i} for i in range(40)]
+    posts: list[dict[str, Any]] = [
+        {"body": prose(i, 20), "link": f"https://forum.example/t/{i}", "posted": f"2024-0{1 + i % 9}-15", "votes": i} for i in range(40)
+    ]
     posts[5]["body"] = "> " + prose(4, 1) + "\n" + posts[5]["body"]
     posts[6]["body"] = "This is short."
     posts[7]["body"] = prose(7, 20).upper()
@@ -76,7 +79,7 @@ def write_data(root: Path) -> None:
         document.new_page().insert_textbox((50, 50, 550, 800), prose(200, 20))
         document.new_page()
         document.save(reports / "annual.pdf")
-    (reports / "broken.pdf").write_bytes(b"%PDF-1.7\n")
+    (reports / "broken.pdf").write_bytes(b"not a PDF")
     (root / "workflows" / "spam.txt").write_text("spam.example\n", encoding="utf-8")
 
 
@@ -111,9 +114,10 @@ def test_every_fragment_passes_the_check(project: Path) -> None:
     fragments = [yaml.safe_load(block) for block in blocks("yaml") if block.startswith("- ")]
     assert len(fragments) >= 5
     for number, steps in enumerate(fragments):
-        own = [step for step in steps if next(iter(step)) not in TOGETHER]
-        first = own if own and "ingest" in own[0] else [{"ingest": {"files": "data/*"}}, {"annotate": ["gopher", "language"]}, *own]
-        spec = {"name": f"fragment-{number}", "sources": {"web": first}, "together": [step for step in steps if step not in own]}
+        first = next(iter(steps[0]))
+        begin = [] if first == "ingest" else [{"ingest": {"files": "data/*"}}, {"annotate": ["gopher", "language"]}]
+        together = steps if first in TOGETHER else []
+        spec = {"name": f"fragment-{number}", "sources": {"web": begin if together else begin + steps}, "together": together}
         path = project / "workflows" / f"fragment-{number}.yaml"
         path.write_text(yaml.safe_dump(spec, sort_keys=False), encoding="utf-8")
         assert main(["check", str(path)]) == 0, steps
@@ -186,8 +190,8 @@ def test_explain_shows_what_the_guide_shows(project: Path, monkeypatch: pytest.M
 def test_the_tokens_are_read_as_the_guide_says(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     (reading,) = [block for block in blocks("python") if "mmap_mode" in block]
-    names: dict[str, Any] = {}
-    exec(compile(reading, "guide.md", "exec"), names)
+    (project / "reading.py").write_text(reading, encoding="utf-8")
+    names = runpy.run_path("reading.py")
     assert names["text"].startswith(prose(0, 1)[:20])
     assert names["text"].endswith("<|end|>")
 

@@ -204,9 +204,9 @@ def _in_words(proposal: Mapping[str, Any], found: verdict.Verdict, hurt: list[st
     lines = [
         f"{what}{but}.",
         *([f"{', '.join(hurt)} may not get worse: keep the natural mix."] if hurt else []),
-        f"Confirmed with {found.num_seeds} fresh seeds: {_percent(-measured.difference)} fewer bits per byte "
-        f"(95 % interval {_percent(-measured.high)} to {_percent(-measured.low)}).",
-        f"Predicted from the swarm: {_percent(gain[0])} (90 % interval {_percent(gain[1])} to {_percent(gain[2])}); what was confirmed lies "
+        f"Confirmed with {found.num_seeds} fresh seeds: bits per byte change by {_percent(measured.difference)} "
+        f"(95 % interval {_percent(measured.low)} to {_percent(measured.high)}).",
+        f"Predicted from the swarm: {_percent(-gain[0])} (90 % interval {_percent(-gain[2])} to {_percent(-gain[1])}); what was confirmed lies "
         f"{'inside' if inside else 'outside'}.",
         f"solved   {shares}",
         f"natural  {natural}",
