@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 from conftest import documents, write_corpus
@@ -16,6 +17,7 @@ from curate.dedup import stage
 from curate.engine import Context, Inline, Local
 from curate.errors import LedgerError
 from curate.specs.workflow import Dedup, Minhash
+from curate.tasks import Plan, run_task
 from curate.workflow import Arguments
 
 TEXT = "the same text stands here and there with one word that is not the same at its very end"
@@ -135,5 +137,7 @@ def test_a_list_that_names_documents_of_another_shard_is_refused(tmp_path: Path)
     (folder / "web.a.parquet").write_bytes(wrong)
     (tmp_path / "web/02-dedup/receipts/a.json").unlink()
     (tmp_path / "web/02-dedup/manifest.json").unlink()
+    plan = msgspec.json.decode((tmp_path / "web/02-dedup/plan.json").read_bytes(), type=Plan)
+    shard = next(i for i, task in enumerate(plan.tasks) if task.name == "a")
     with pytest.raises(LedgerError, match=r"0 of the 1 documents that the list of copies names are in this shard"):
-        run(tmp_path, PREFER_DOCS, context)
+        run_task(plan, shard)
