@@ -39,6 +39,13 @@ def finish(process: subprocess.Popen[bytes]) -> None:
         raise SystemExit(f"the run failed: {errors.decode()[-2000:]}")
 
 
+def compare(expected: dict[str, str], run: Path) -> str:
+    """Say in a line how a run differs from the undisturbed one."""
+    found = shards(run)
+    different = sorted(name for name in set(expected) | set(found) if expected.get(name) != found.get(name))
+    return f"{len(found)} files, {len(different)} differ{': ' + ', '.join(different[:10]) if different else ''}"
+
+
 def main() -> None:
     """Run, kill, run again, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,12 +84,11 @@ def main() -> None:
                     process.kill()
             process.wait()
         else:
-            print(f"kill {kill}: came too late, the run had ended")
+            print(f"kill {kill}: came too late, the run had ended: {compare(expected, run)}; starting over", flush=True)
+            shutil.rmtree(run)
     finish(start(arguments.project, arguments.spec, arguments.workers))
-    found = shards(run)
-    different = sorted(name for name in set(expected) | set(found) if expected.get(name) != found.get(name))
-    print(f"{len(found)} files, {len(different)} differ{': ' + ', '.join(different[:10]) if different else ''}")
-    raise SystemExit(bool(different))
+    print(compare(expected, run))
+    raise SystemExit(shards(run) != expected)
 
 
 if __name__ == "__main__":
