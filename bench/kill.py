@@ -22,7 +22,7 @@ from pathlib import Path
 def shards(run: Path) -> dict[str, str]:
     """Return the checksum of every file of data in a run."""
     kinds = ("*.parquet", "*.npy", "*.bin", "*.npz", "*.safetensors", "manifest.json", "tokenizer.json", "solved.yaml")
-    found = {path for kind in kinds for path in run.rglob(kind) if "input" not in path.relative_to(run).parts[:1]}
+    found = {path for kind in kinds for path in run.rglob(kind) if not {"input", "receipts"} & set(path.relative_to(run).parts)}
     return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(found)}
 
 

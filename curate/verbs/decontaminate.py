@@ -73,7 +73,14 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() + "\n")
     else:
         rows = [
-            [name, b["items"], sum(b["unscannable"].values()), b["contaminated"], "–" if b["rate"] is None else f"{100 * b['rate']:.2f} %", b["documents"]]
+            [
+                name,
+                b["items"],
+                sum(b["unscannable"].values()),
+                b["contaminated"],
+                "–" if b["rate"] is None else f"{100 * b['rate']:.2f} %",
+                b["documents"],
+            ]
             for name, b in summary["benchmarks"].items()
         ]
         print_table(["benchmark", "items", "unscannable", "found", "share", "documents"], rows)
