@@ -17,7 +17,7 @@ KEY = "sk-very-secret-7f3a"
 
 
 def options(**changes: object) -> Rephrase:
-    return Rephrase(**{"model": "m", "concurrency": 4, "timeout_seconds": 0.5, "attempts": 3, "patience_seconds": 3.0} | changes)
+    return Rephrase(**{"model": "m", "concurrency": 4, "timeout_seconds": 10.0, "attempts": 3, "patience_seconds": 3.0} | changes)
 
 
 def body(text: str) -> dict[str, object]:
@@ -116,7 +116,7 @@ def test_patience_ends_as_a_failure_and_does_not_stop_the_others() -> None:
 )
 def test_what_may_pass_is_tried_again_and_then_a_failure(broken: Reply, reason: str) -> None:
     with serving(lambda r: completion("ok") if r.text == "recovers" and r.times == 3 else broken) as server:
-        answers = asked(server.address, [body("recovers"), body("never")])
+        answers = asked(server.address, [body("recovers"), body("never")], timeout_seconds=0.5 if reason == "timeout" else 10.0)
     assert isinstance(answers[0], Completion)
     assert answers[0].attempts == 3
     assert isinstance(answers[1], Failure)
@@ -146,7 +146,7 @@ def test_a_server_that_drips_ends_at_the_timeout() -> None:
     thread = threading.Thread(target=drip, daemon=True)
     thread.start()
     start = time.monotonic()
-    answers = asked(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", [body("a")], attempts=1)
+    answers = asked(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", [body("a")], attempts=1, timeout_seconds=0.5)
     assert answers[0].reason == "timeout"
     assert time.monotonic() - start < 2
     listener.close()
