@@ -83,6 +83,7 @@ def connect() -> Any:
             "python_enable_replacements": False,
         },
     )
+    connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET lock_configuration = true")
     return connection
 
@@ -149,11 +150,11 @@ def _functions() -> dict[str, str]:
     for name, kinds, stabilities, definition in _parser().execute(query).fetchall():
         if not {"scalar", "macro"} & set(kinds):
             refused[name] = "rows"
-        elif {"VOLATILE", "CONSISTENT_WITHIN_QUERY"} & set(stabilities):
+        elif "VOLATILE" in stabilities or stabilities == ["CONSISTENT_WITHIN_QUERY"]:  # some overloads of + vary with the time zone, which is fixed
             refused[name] = "varies"
         elif "macro" in kinds:
             macros[name] = set(re.findall(r"\w+", definition or ""))
-    refused |= dict.fromkeys(("unnest", "current_timestamp", "localtime", "localtimestamp", "current_time"), "varies") | {"unnest": "rows"}
+    refused |= dict.fromkeys(("unnest", "age", "current_timestamp", "localtime", "localtimestamp", "current_time"), "varies") | {"unnest": "rows"}
     for name, words in macros.items():  # such as geomean, which is exp(avg(ln(x)))
         called = {refused[word] for word in words - {"list", "first", "last", "any_value", "mode"} if word in refused}
         if called and not name.startswith(("list_", "array_")):

@@ -57,6 +57,8 @@ def test_decisions_equal_a_loop(words: list[int], threshold: int) -> None:
         ("random() < 0.5", "random is not the same every time\nhint: a rule gives the same every time; to sample, compare hash(id)"),
         ("date < current_date", "current_date is not the same every time"),
         ("now() > date '2020-01-01'", "now is not the same every time"),
+        ("age(date::timestamp) > interval 1 year", "age is not the same every time"),
+        ("year(date::timestamp) - 1 < 2020 and date::timestamptz + interval 1 day < '2020-01-01'::timestamptz", ""),
         ("columns(*) is null", "a star"),
         ("list_sum(list_transform([1, 2], lambda x: x + 1)) > coalesce(nullif(gopher.words, 0), 3) and hash(id) % 10 < 3", ""),
         ("regexp_matches(split_part(url, '/', 3), '[.]de$') and url like '%x%' and date in ('1', '2')", ""),

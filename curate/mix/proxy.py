@@ -127,6 +127,17 @@ def train_run(run: Mapping[str, Any], folders: Folders, tokenizer: Path, suites:
     return {**report, "scores": None if report["failed"] else _score(parameters, run["proxy"], loaded, scores)}
 
 
+def train_runs(
+    runs: Sequence[Mapping[str, Any]], folders: Folders, tokenizer: Path, files: Sequence[Path], checkpoint: Path | None = None
+) -> list[dict[str, Any]]:
+    """Train a group of runs together, and write one proxy (safetensors) per run to `files`. Returns one report per run."""
+    vocab = Encoder.open(tokenizer).vocab_size
+    parameters, reports = train_group(runs, folders, vocab)
+    for k, (run, file) in enumerate(zip(runs, files, strict=True)):
+        model.write_weights(file, parameters, k, {"run": dict(run), "vocab": vocab})
+    return reports
+
+
 def evaluate_run(proxy: Path, tokenizer: Path, suites: Mapping[str, Any], scores: Path) -> dict[str, float]:
     """Score a stored proxy on (other) suites, write `scores`, and return bits per byte per suite."""
     single_thread()
