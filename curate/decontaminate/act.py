@@ -1,22 +1,45 @@
-"""What is removed: the document, the matched span, or nothing.
+"""What is removed: the document, the matched span, or nothing, by rule on a match's variant and score.
 
-    document   every document with a counted match is dropped as `benchmark_contamination`
+    document   the document is dropped as `benchmark_contamination`
     span       the matched characters and a margin to the next line or sentence end are cut; what is left of the document is
                kept, unless it is shorter than `min_characters`, which drops it as `benchmark_contamination`
-    record     nothing; the matches are only reported
+    record     nothing; the match is only reported
 
-A span is cut and not masked, so the text before and after it meets; a paragraph break marks the place.
+A document with several matches gets the strongest of their actions. A span is cut and not masked, so the text before and after
+it meets; a paragraph break marks the place. Matches that are not counted, such as other instances of an item's template, are
+recorded unless `actions` names their variant.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, get_args
 
 import pyarrow as pa
 
+from curate.specs.benchmarks import Action, Variant
+
 REASON = "benchmark_contamination"
-ACTIONS = ("document", "span", "record")
+PARAPHRASE = "paraphrase"  # proposed by embeddings
+ACTIONS, VARIANTS = get_args(Action), get_args(Variant)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is done with a match. `margin` is how many characters a cut may reach beyond the match to end at a line or sentence."""
+
+    action: str = "document"
+    actions: dict[str, str] = field(default_factory=dict)  # variant → action
+    min_score: float = 0.0  # matches below are only recorded
+    margin: int = 100
+    min_characters: int = 200
+
+    def of(self, match: dict[str, Any]) -> str:
+        """Return the action for one match (keys variant, score and counted)."""
+        default = self.action if match["counted"] and match["variant"] != PARAPHRASE else "record"
+        wanted = self.actions.get(match["variant"], default)
+        return wanted if match["score"] >= self.min_score else "record"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,42 +56,58 @@ class Verdicts:
         return [text is not None for text in self.texts]
 
 
-def decide(batch: pa.RecordBatch, matches: pa.Table, action: str = "document", *, margin: int = 100, min_characters: int = 200) -> Verdicts:
-    """Return what `action` makes of `batch` (columns id and text), given the matches of its documents.
-
-    `margin` is how many characters a cut may reach beyond the match to end at a line or sentence.
-    """
-    if action not in ACTIONS:
-        raise ValueError(f"action must be one of {', '.join(ACTIONS)}, not '{action}'")
-    by_document: dict[str, list[dict[str, object]]] = {}
+def decide(batch: pa.RecordBatch, matches: pa.Table, policy: Policy) -> Verdicts:
+    """Return what `policy` makes of `batch` (columns id and text), given the matches of its documents."""
+    by_document: dict[str, list[dict[str, Any]]] = {}
     wanted = ["doc_id", "benchmark", "item_id", "variant", "counted", "score", "doc_start", "doc_end"]
     for row in matches.select(wanted).to_pylist():
-        if row["counted"]:
-            by_document.setdefault(row["doc_id"], []).append(row)
+        by_document.setdefault(row["doc_id"], []).append(row | {"action": policy.of(row)})
     texts: list[str | None] = []
     changed, details = [], []
     for name, text in zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True):
         rows = by_document.get(name, [])
-        details.append(_detail(rows) if rows else None)
-        left: str | None = text or ""
-        if rows and action == "document":
-            left = None
-        elif rows and action == "span":
-            left = cut(text, [(int(str(r["doc_start"])), int(str(r["doc_end"]))) for r in rows], margin)
-            left = left if len(left) >= min_characters else None
+        left = _left(text or "", rows, policy)
+        details.append(_detail([r for r in rows if r["counted"] or r["action"] != "record"]))
         texts.append(left)
         changed.append(left != (text or ""))
     return Verdicts(texts, changed, details)
 
 
-def _detail(rows: list[dict[str, object]]) -> str:
-    best = max(rows, key=lambda r: (float(str(r["score"])), str(r["benchmark"]), str(r["item_id"])))
+def _left(text: str, rows: list[dict[str, Any]], policy: Policy) -> str | None:
+    """Return what is left of a document's text; None when the document goes."""
+    actions = {row["action"] for row in rows}
+    if "document" in actions:
+        return None
+    if "span" not in actions:
+        return text
+    left = cut(text, [(row["doc_start"], row["doc_end"]) for row in rows if row["action"] == "span"], policy.margin)
+    return left if len(left) >= policy.min_characters else None
+
+
+def with_verdicts(matches: pa.Table, batch: pa.RecordBatch, verdicts: Verdicts, policy: Policy) -> pa.Table:
+    """Return `matches` with two more columns: the `action` that its rule asks for, and `survivor`, whether the document is kept."""
+    kept = dict(zip(batch.column("id").to_pylist(), verdicts.kept, strict=True))
+    actions = [policy.of(row) for row in matches.select(["variant", "counted", "score"]).to_pylist()]
+    survivors = [kept[name] for name in matches["doc_id"].to_pylist()]
+    columns = [*matches.columns, pa.array(actions, pa.string()), pa.array(survivors, pa.bool_())]
+    return pa.Table.from_arrays(columns, schema=recorded(matches.schema))
+
+
+def recorded(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of stored matches, for the schema of those that a scan finds."""
+    return pa.schema([*schema, pa.field("action", pa.string(), nullable=False), pa.field("survivor", pa.bool_(), nullable=False)])
+
+
+def _detail(rows: list[dict[str, Any]]) -> str | None:
+    if not rows:
+        return None
+    best = max(rows, key=lambda r: (r["score"], r["benchmark"], r["item_id"]))
     return json.dumps(
         {
             "benchmark": best["benchmark"],
             "item": best["item_id"],
             "variant": best["variant"],
-            "score": round(float(str(best["score"])), 3),
+            "score": round(best["score"], 3),
             "matches": len(rows),
         }
     )

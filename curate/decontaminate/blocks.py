@@ -15,14 +15,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from curate.decontaminate.index import MAX_UNIT_TOKENS, Index, View
+from curate.decontaminate.index import Index, View
 from curate.decontaminate.lookup import SLACK_TOKENS, events, find, gram_hashes, score, windows
-from curate.decontaminate.normalize import tokenize_pieces
-from curate.decontaminate.shapes import gram_keys, shapes_of_pieces
+from curate.decontaminate.normalize import read_only, tokenize_pieces
+from curate.decontaminate.shapes import gram_keys, shapes_of_pieces, spans_of_code
+from curate.decontaminate.tables import MAX_UNIT_TOKENS
 
 BLOCK_TOKENS = 1 << 17
+BLOCK_BYTES = 4 * BLOCK_TOKENS  # four bytes per token: rarely too many
 OVERLAP_TOKENS = 8 * MAX_UNIT_TOKENS + 4 * SLACK_TOKENS
-CANDIDATE_SHARE = 0.15  # of a unit's lead must be in a window before it is scored
+CANDIDATE_SHARE = 0.15  # of a code unit's lead must be in a window before it is scored
+CANDIDATE_INFORMATION = 0.35  # of what is needed at least must be in a window's n-grams
 Array = NDArray[Any]
 
 
@@ -41,7 +44,7 @@ class Block:
     keys: Array
     runs: Array
     values: Array
-    capital: Array | None
+    capital: Array
     bounds: Array
     piece_of: Array
     rows: Array
@@ -69,44 +72,47 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
     data, offsets = text_buffer(batch)
     if view.num_units == 0 or batch.num_rows == 0:
         return
-    begins, ends = offsets[:-1].copy(), offsets[1:]
-    row = 0
-    while row < batch.num_rows:
-        size = (ends[row:] - begins[row:] + 1).cumsum()
-        upto = row + max(1, int(np.searchsorted(size, BLOCK_TOKENS * 4)))  # four bytes per token: rarely too many
-        begun = int(begins[row])
-        first, last = begins[row:upto], ends[row:upto]
-        tokens, keys, runs, grams, values, capital, bounds, done, place = _tokens(data, first, last, view, index)
+    row_of, begins, ends = spans_of_code(data, offsets) if view.is_code else (np.arange(batch.num_rows), offsets[:-1].copy(), offsets[1:])
+    needed, piece = _needed(index, view), 0
+    while piece < len(row_of):
+        upto = piece + max(
+            1, int(np.searchsorted((ends[piece : piece + BLOCK_TOKENS] - begins[piece : piece + BLOCK_TOKENS] + 1).cumsum(), BLOCK_BYTES))
+        )
+        begun = int(begins[piece])
+        tokens, keys, runs, values, capital, bounds, done, place = _tokens(data, begins[piece:upto], ends[piece:upto], view, index)
         if place and done > 0:  # the last text did not fit: it begins the next block
-            tokens, keys, runs, grams, values, capital = _head(int(bounds[done]), tokens, keys, runs, grams, values, capital)
-            pieces = done
-        elif place:
-            pieces = 1
-        else:
-            pieces = done
-        bounds = bounds[: pieces + 1]
-        rows = np.arange(row, row + pieces)
-        yield _block(data, tokens, keys, runs, grams, values, capital, bounds, rows, offsets[rows], view)
+            tokens, keys, runs, values, capital = _head(int(bounds[done]), tokens, keys, runs, values, capital)
+        pieces = max(1, done) if place else done
+        rows = row_of[piece : piece + pieces]
+        yield _block(data, tokens, keys, runs, values, capital, bounds[: pieces + 1], rows, offsets[rows], view, needed)
         if place and done == 0:
-            begins[row] = max(int(tokens[0][max(0, len(keys) - OVERLAP_TOKENS)]), begun + 1)
+            begins[piece] = max(int(tokens[0][max(0, len(keys) - OVERLAP_TOKENS)]), begun + 1)
         else:
-            row += pieces
+            piece += pieces
+
+
+def _needed(index: Index, view: View) -> Array:
+    """Return the weight, float32 [U], of a unit's n-grams that makes a window worth to be scored."""
+    if view.is_code:
+        return read_only((view.lead * np.float32(CANDIDATE_SHARE)).astype(np.float32))
+    least = index.bases(view) * view.information + index.options.least_evidence
+    return read_only(np.where(view.lead > 0, np.minimum(CANDIDATE_INFORMATION * least, 0.5 * view.lead), np.inf).astype(np.float32))
 
 
 def _tokens(data: Array, begins: Array, ends: Array, view: View, index: Index) -> tuple[Any, ...]:
     if view is index.words:
         words, bounds, done, place = tokenize_pieces(data, begins, ends, BLOCK_TOKENS)
         kept = bounds[: done + 2] if place else bounds[: done + 1]
-        runs, grams = gram_hashes(words.hashes, kept, view.run), gram_hashes(words.hashes, kept, view.gram)
-        return (words.starts, words.ends), words.hashes, runs, grams, words.values, words.capital, bounds, done, place
+        grams = gram_hashes(words.hashes, kept, view.gram)
+        return (words.starts, words.ends), words.hashes, grams, words.values, words.capital, bounds, done, place
     code, bounds, done, place = shapes_of_pieces(data, begins, ends, BLOCK_TOKENS)
     kept = bounds[: done + 2] if place else bounds[: done + 1]
     grams = gram_keys(code, kept, view.gram)
-    return (code.starts, code.ends), code.shapes, grams, grams, code.names, None, bounds, done, place
+    return (code.starts, code.ends), code.shapes, grams, code.names, np.zeros(len(code), np.bool_), bounds, done, place
 
 
-def _head(n: int, tokens: Any, keys: Array, runs: Array, grams: Array, values: Array, capital: Array | None) -> tuple[Any, ...]:
-    return (tokens[0][:n], tokens[1][:n]), keys[:n], runs[:n], grams[:n], values[:n], None if capital is None else capital[:n]
+def _head(n: int, tokens: Any, keys: Array, runs: Array, values: Array, capital: Array) -> tuple[Any, ...]:
+    return (tokens[0][:n], tokens[1][:n]), keys[:n], runs[:n], values[:n], capital[:n]
 
 
 def _block(
@@ -114,19 +120,19 @@ def _block(
     tokens: Any,
     keys: Array,
     runs: Array,
-    grams: Array,
     values: Array,
-    capital: Array | None,
+    capital: Array,
     bounds: Array,
     rows: Array,
     offsets: Array,
     view: View,
+    needed: Array,
 ) -> Block:
-    places, numbers = np.empty(len(grams), np.int64), np.empty(len(grams), np.int32)
-    n = find(grams, view.slot_key, view.slot_gram, view.bitmap, places, numbers)
+    places, numbers = np.empty(len(runs), np.int64), np.empty(len(runs), np.int32)
+    n = find(runs, view.slot_key, view.slot_gram, view.bitmap, places, numbers)
     places, numbers = places[:n].copy(), numbers[:n].copy()
     piece_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    candidates, found = _candidates(places, numbers, piece_of, runs, values, bounds, view)
+    candidates, found = _candidates(places, numbers, piece_of, (read_only(data), *tokens, runs, keys, values, capital), bounds, view, needed)
     return Block(
         data=data,
         starts=tokens[0],
@@ -146,32 +152,38 @@ def _block(
     )
 
 
-def _candidates(places: Array, numbers: Array, piece_of: Array, runs: Array, values: Array, bounds: Array, view: View) -> tuple[Array, Array]:
+def _candidates(
+    places: Array, numbers: Array, piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, needed: Array
+) -> tuple[Array, Array]:
     if len(places) == 0:
         return np.zeros((0, 3), np.int64), np.zeros(0, np.float32)
-    sizes = np.diff(view.post_start)[numbers]
+    sizes = view.post_start[numbers + 1] - view.post_start[numbers]
     found_events = np.empty(int(sizes.sum()), np.uint64)
     n = events(places, numbers, view.post_start, view.post_unit, found_events)
     ordered = np.sort(found_events[:n])
     candidates = np.empty((n, 3), np.int64)
     counts = np.zeros(len(view.gram_weight), np.int32)
-    k = windows(ordered, places, numbers, piece_of, view.unit_start, view.lead, view.gram_weight, CANDIDATE_SHARE, counts, candidates)
+    k = windows(ordered, places, numbers, piece_of, view.unit_start, view.gram_weight, needed, counts, candidates)
     candidates, found = candidates[:k].copy(), np.zeros(k, np.float32)
     if k:
         score(
             candidates,
-            runs,
-            values,
+            *tokens,
             bounds,
             piece_of,
             view.unit_start,
+            view.unit_text,
             view.token_run,
+            view.token_key,
             view.token_value,
+            view.token_capital,
             view.token_gram,
+            view.token_alone,
+            view.token_second,
             view.token_weight,
             view.gram_weight,
-            view.run,
             view.gram,
+            view.is_code,
             found,
         )
-    return candidates, found
+    return candidates, np.minimum(found, view.information[candidates[:, 0]])

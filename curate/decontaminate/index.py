@@ -28,15 +28,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.decontaminate.items import CHANNELS, Item, Items
-from curate.decontaminate.lookup import fill_table, gram_hashes
+from curate.decontaminate.lookup import gram_hashes
 from curate.decontaminate.normalize import tokenize_pieces
 from curate.decontaminate.shapes import gram_keys, shapes_of_pieces
+from curate.decontaminate.tables import cut, tables_of
 from curate.errors import InputError
 
-FORMAT = 1
-MAX_POSTINGS = 96
-MAX_UNIT_TOKENS = 192  # longer channels are cut into pieces of about this size
-WORD_GRAM, WORD_RUN = 4, 3
+FORMAT = 2
+WORD_GRAM = 3
 CODE_GRAM = 8
 CHANNEL_NAMES = (*CHANNELS, "question+choices")
 WHOLE = 0.999  # a score that means all of it
@@ -48,13 +47,15 @@ Array = NDArray[Any]
 class Options:
     """What makes an index, beside its items. All of it is part of the index's key."""
 
-    min_information: float = 2.6  # a unit with less in it cannot be told from chance
-    base_threshold: float = 0.25  # share of a unit's information that must be found, however long it is
+    min_tokens: int = 4  # a unit with fewer cannot be told from chance
+    min_information: float = 2.6  # nor one with less in it
+    base_threshold: float = 0.2  # share of a unit's information that must be found, however long it is
     formulaic_threshold: float = 0.45  # the same for solutions, choices and code, which are made of common phrases
-    evidence: float = 2.0  # and so much information beyond that share; calibration replaces it
+    evidence: float = 2.8  # and so much information beyond that share; calibration replaces it
+    least_evidence: float = 2.5
     min_whole_tokens: int = 8  # a unit without so much evidence in it counts when all of it is there, if it has so many tokens
     min_whole_information: float = 0.8
-    max_evidence: float = 10.0
+    max_evidence: float = 4.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +63,37 @@ class View:
     """One view of the items: `words` or `code`. U units, T tokens, G n-grams, P postings, S slots, B bitmap words."""
 
     gram: int  # tokens in an n-gram
-    run: int  # tokens in the shortest run that counts
     unit_item: Array  # int32 [U]
     unit_channel: Array  # uint8 [U], into CHANNEL_NAMES
     unit_text: Array  # int32 [U], which text
     unit_start: Array  # int64 [U + 1], into tokens
     token_key: Array  # uint64 [T], what the token is
-    token_run: Array  # uint64 [T], hash of the `run` tokens at it; 0 where the unit has no more so many
+    token_run: Array  # uint64 [T], hash of the n-gram at it; 0 where the unit has no more so many tokens
     token_value: Array  # uint64 [T], of numbers
     token_gram: Array  # int32 [T], the n-gram at it, or -1
     token_word: Array  # int32 [T], into the vocabulary
     token_from: Array  # int32 [T], bytes in the text
     token_to: Array  # int32 [T]
-    gram_units: Array  # int32 [G], units that have it
-    gram_share: Array  # float32 [G], share of a benchmark's other items that have it
-    word_items: Array  # int32 [V]
+    token_capital: Array  # bool [T]
+    token_pair: Array  # int32 [T], the pair of words that begins at it, or -1; words only
+    gram_seen: Array  # float32 [G], how often other items have it
+    gram_share: Array  # float32 [G], share of a benchmark's other items that have it; code only
+    pair_seen: Array  # float32 [pairs]
+    word_count: Array  # int32 [V], tokens
     post_start: Array  # int64 [G + 1]
     post_unit: Array  # int32 [P]
     slot_key: Array  # uint64 [S]
     slot_gram: Array  # int32 [S]
     bitmap: Array  # uint64 [B]
-    word_slot_key: Array  # uint64 [W]: the vocabulary's table, for document frequencies
+    word_slot_key: Array  # uint64 [W]: the vocabulary's table, for counts in the background
     word_slot: Array  # int32 [W]
+    pair_slot_key: Array  # uint64: the same of pairs
+    pair_slot: Array  # int32
     # the weights; see weigh.py
-    token_weight: Array  # float32 [T], by the word's rarity
-    gram_weight: Array  # float32 [G], by the n-gram's rarity, in (0, 1]
+    token_alone: Array  # float32 [T], what the word says where the words before it are not matched
+    token_second: Array  # float32 [T], behind one matched word
+    token_weight: Array  # float32 [T], behind two, or the code token's weight
+    gram_weight: Array  # float32 [G], what an n-gram says, or how rare it is (code)
     information: Array  # float32 [U]
     lead: Array  # float32 [U], sum of the weights of the distinct n-grams that lead to the unit
 
@@ -94,6 +101,11 @@ class View:
     def num_units(self) -> int:
         """How many units there are."""
         return len(self.unit_item)
+
+    @property
+    def is_code(self) -> bool:
+        """Whether tokens are code's shapes, not words."""
+        return self.gram == CODE_GRAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,22 +169,25 @@ class Index:
         """
         if self.threshold is not None:
             needed = np.full(view.num_units, self.threshold, np.float32)
-            return np.where(self._poor(view), np.float32(2), needed).astype(np.float32)
-        needed = np.where(self._poor(view), np.float32(2), self._by_evidence(view))
+            return np.where(self.poor(view), np.float32(2), needed).astype(np.float32)
+        needed = np.where(self.poor(view), np.float32(2), self._by_evidence(view))
         return np.where(self.whole_only(view), np.float32(WHOLE), needed).astype(np.float32)
 
     def whole_only(self, view: View) -> NDArray[np.bool_]:
         """Return which units, bool [U], count only when all of their text is found, in runs and with the same numbers."""
         if self.threshold is not None or view is self.code:
             return np.zeros(view.num_units, np.bool_)
-        weak = self._poor(view) | (self._by_evidence(view) > WHOLE)
+        weak = self.poor(view) | (self._by_evidence(view) > WHOLE)
         prose = ~np.isin(view.unit_channel, [CHANNEL_NAMES.index(name) for name in FORMULAIC])
         enough = (np.diff(view.unit_start) >= self.options.min_whole_tokens) & (view.information >= self.options.min_whole_information)
         result: NDArray[np.bool_] = weak & prose & enough & (view.lead > 0)
         return result
 
-    def _poor(self, view: View) -> NDArray[np.bool_]:
-        return (view.information < self.options.min_information) | (view.lead <= 0)
+    def poor(self, view: View) -> NDArray[np.bool_]:
+        """Return which units, bool [U], say too little for a part of them to count."""
+        short = np.diff(view.unit_start) < self.options.min_tokens
+        result: NDArray[np.bool_] = short | (view.information < self.options.min_information) | (view.lead <= 0)
+        return result
 
     def _by_evidence(self, view: View) -> NDArray[np.float32]:
         with np.errstate(divide="ignore"):
@@ -230,102 +245,32 @@ def _view(data: Array, starts: Array, owners: Array, channels: Array, chosen: Ar
     texts = np.flatnonzero(chosen)
     begins, ends = starts[texts], starts[texts + 1]
     capacity = int((ends - begins + 1).sum()) + 1
+    tokens: Any
     if kind == "words":
-        words, bounds, _, _ = tokenize_pieces(data, begins, ends, capacity)
-        key, value, first, last = words.hashes, words.values, words.starts, words.ends
-        gram, run = WORD_GRAM, WORD_RUN
+        tokens, bounds, _, _ = tokenize_pieces(data, begins, ends, capacity)
+        key, value, capital = tokens.hashes, tokens.values, tokens.capital
     else:
-        code, bounds, _, _ = shapes_of_pieces(data, begins, ends, capacity)
-        key, value, first, last = code.shapes, code.names, code.starts, code.ends
-        gram, run = CODE_GRAM, CODE_GRAM
-    unit_bounds, unit_of = _cut(bounds)
-    if kind == "words":
-        grams, runs = gram_hashes(key, unit_bounds, gram), gram_hashes(key, unit_bounds, run)
-    else:
-        grams = gram_keys(code, unit_bounds, gram)
-        runs = grams
-    sizes = np.diff(unit_bounds)
+        tokens, bounds, _, _ = shapes_of_pieces(data, begins, ends, capacity)
+        key, value, capital = tokens.shapes, tokens.names, np.zeros(len(tokens), np.bool_)
+    unit_bounds, unit_of = cut(bounds)
     text_of = texts[unit_of].astype(np.int32)
-    shift = np.repeat(starts[text_of], sizes)
-    return _with_tables(
-        gram=gram,
-        run=run,
-        unit_item=owners[text_of],
-        unit_channel=channels[text_of],
-        unit_text=text_of,
-        unit_start=unit_bounds,
-        token_key=key,
-        token_run=runs,
-        token_value=value,
-        token_from=(first - shift).astype(np.int32),
-        token_to=(last - shift).astype(np.int32),
-        grams=grams,
-        benchmark_of=benchmark_of,
-    )
-
-
-def _cut(bounds: Array) -> tuple[Array, Array]:
-    """Cut texts into units of at most about MAX_UNIT_TOKENS; return (bounds int64 [U + 1], text of each unit)."""
-    cuts, owners = [0], []
-    for text in range(len(bounds) - 1):
-        first, last = int(bounds[text]), int(bounds[text + 1])
-        pieces = max(1, round((last - first) / MAX_UNIT_TOKENS))
-        for piece in range(pieces):
-            cuts.append(first + (last - first) * (piece + 1) // pieces)
-            owners.append(text)
-    return np.array(cuts, np.int64), np.array(owners, np.int64)
-
-
-def _with_tables(*, gram: int, run: int, grams: Array, benchmark_of: Array, **arrays: Any) -> View:
-    """Number the distinct n-grams and words, and make postings and tables."""
-    starts, num_tokens = arrays["unit_start"], len(grams)
-    unit_of = np.repeat(np.arange(len(starts) - 1, dtype=np.int64), np.diff(starts))
-    present = np.flatnonzero(grams)
-    keys, number = np.unique(grams[present], return_inverse=True)
-    token_gram = np.full(num_tokens, -1, np.int32)
-    token_gram[present] = number
-    pairs = np.unique(number.astype(np.int64) << 32 | unit_of[present])
-    pair_gram, pair_unit = pairs >> 32, (pairs & 0xFFFFFFFF).astype(np.int32)
-    gram_units = np.bincount(pair_gram, minlength=len(keys)).astype(np.int32)
-    gram_share = _shares(pair_gram, arrays["unit_item"][pair_unit], benchmark_of, len(keys))
-    kept = gram_units[pair_gram] <= MAX_POSTINGS
-    post_start = np.concatenate([[0], np.cumsum(np.bincount(pair_gram[kept], minlength=len(keys)))]).astype(np.int64)
-    words, word = np.unique(arrays["token_key"], return_inverse=True)
-    word_pairs = np.unique(word.astype(np.int64) << 32 | arrays["unit_item"][unit_of].astype(np.int64)) if num_tokens else np.zeros(0, np.int64)
-    slot_key, slot_gram, bitmap = fill_table(keys)
-    word_slot_key, word_slot, _ = fill_table(words)
-    empty = np.zeros(0, np.float32)
-    return View(
-        gram=gram,
-        run=run,
-        token_gram=token_gram,
-        token_word=word.astype(np.int32),
-        gram_units=gram_units,
-        gram_share=gram_share,
-        word_items=np.bincount(word_pairs >> 32, minlength=len(words)).astype(np.int32),
-        post_start=post_start,
-        post_unit=pair_unit[kept],
-        slot_key=slot_key,
-        slot_gram=slot_gram,
-        bitmap=bitmap,
-        word_slot_key=word_slot_key,
-        word_slot=word_slot,
-        token_weight=empty,
-        gram_weight=empty,
-        information=empty,
-        lead=empty,
-        **arrays,
-    )
-
-
-def _shares(grams: Array, items: Array, benchmark_of: Array, num_grams: int) -> Array:
-    """Return, per n-gram, the share of the other items of a benchmark that have it too, of the benchmark where it is largest."""
-    pairs = np.unique(grams << 32 | items.astype(np.int64))
-    sizes = np.bincount(benchmark_of)
-    group, count = np.unique((pairs >> 32) * len(sizes) + benchmark_of[pairs & 0xFFFFFFFF], return_counts=True)
-    result = np.zeros(num_grams, np.float32)
-    np.maximum.at(result, group // max(1, len(sizes)), ((count - 1) / (sizes[group % max(1, len(sizes))] + 300.0)).astype(np.float32))
-    return result
+    shift = np.repeat(starts[text_of], np.diff(unit_bounds))
+    known: dict[str, Any] = {
+        "unit_item": owners[text_of],
+        "unit_channel": channels[text_of],
+        "unit_text": text_of,
+        "unit_start": unit_bounds,
+        "token_key": key,
+        "token_value": value,
+        "token_from": (tokens.starts - shift).astype(np.int32),
+        "token_to": (tokens.ends - shift).astype(np.int32),
+        "token_capital": capital,
+    }
+    gram = WORD_GRAM if kind == "words" else CODE_GRAM
+    grams = gram_hashes(key, unit_bounds, gram) if kind == "words" else gram_keys(tokens, unit_bounds, gram)
+    pairs = gram_hashes(key, unit_bounds, 2) if kind == "words" else np.zeros(len(key), np.uint64)
+    weights = {name: np.zeros(0, np.float32) for name in ("token_alone", "token_second", "token_weight", "gram_weight", "information", "lead")}
+    return View(gram=gram, **known, **tables_of(gram, grams, pairs, known, benchmark_of), **weights)
 
 
 def _arrays(index: Index) -> dict[str, Array]:
@@ -333,7 +278,7 @@ def _arrays(index: Index) -> dict[str, Array]:
     result = {name: getattr(index, name) for name in ("text", "text_start", "text_owner", "text_channel")}
     for part in ("words", "code"):
         view = getattr(index, part)
-        result.update({f"{part}.{f.name}": getattr(view, f.name) for f in fields(View) if f.name not in ("gram", "run")})
+        result.update({f"{part}.{f.name}": getattr(view, f.name) for f in fields(View) if f.name != "gram"})
     return result
 
 
@@ -343,7 +288,7 @@ def _plain(index: Index) -> dict[str, Any]:
         "format": FORMAT,
         **{name: getattr(index, name) for name in names},
         "options": {f.name: getattr(index.options, f.name) for f in fields(Options)},
-        **{part: [getattr(index, part).gram, getattr(index, part).run] for part in ("words", "code")},
+        **{part: getattr(index, part).gram for part in ("words", "code")},
     }
 
 
@@ -391,8 +336,7 @@ def load_index(stem: Path) -> Index:
         parts: dict[str, Any] = {name: array for name, array in arrays.items() if "." not in name}
         for part in ("words", "code"):
             own: dict[str, Any] = {name.partition(".")[2]: array for name, array in arrays.items() if name.startswith(f"{part}.")}
-            gram, run = plain.pop(part)
-            parts[part] = View(gram=gram, run=run, **own)
+            parts[part] = View(gram=plain.pop(part), **own)
         plain["options"] = Options(**plain["options"])
         for name in ("canaries", "bad", "renamed"):
             plain[name] = [tuple(row) for row in plain[name]]

@@ -18,7 +18,10 @@ from curate.kernels.compiled import compiled, inlined
 
 Array = NDArray[Any]
 SLACK_TOKENS = 64  # a window is twice the unit and so much: room for an advertisement
-CREDIT_3, CREDIT_4, CREDIT_5 = np.float32(0.3), np.float32(0.6), np.float32(0.85)  # of a token in a run of so many words; from six on, all of it
+MAX_MISSES = 2  # words that differ in a row, in a text that is taken to go on
+NEAR = 8  # tokens between runs of one chain
+EDGE, MAX_BREAK_BYTES = np.float32(0.35), 40  # a line or sentence begins at about one word in twelve
+GAP_COST, NAME_COST, JUMP_COST = np.float32(0.33), np.float32(0.1), np.float32(0.86)
 
 
 def fill_table(keys: Array) -> tuple[Array, Array, Array]:
@@ -102,15 +105,14 @@ def windows(
     numbers: Array,
     piece_of: Array,
     unit_start: Array,
-    lead: Array,
     gram_weight: Array,
-    needed: float,
+    needed: Array,
     counts: Array,
     result: Array,
 ) -> int:
     """Write candidates (unit, first place, last place) int64 [:, 3]; return how many.
 
-    A candidate is a window in which the distinct n-grams of the unit weigh at least `needed` of its lead. `counts` is int32
+    A candidate is a window in which the distinct n-grams of the unit weigh at least `needed`, float32 [U]. `counts` is int32
     zeros, one per n-gram, and is left so. After a window, the search goes on behind it.
     """
     n, e, total = 0, 0, len(sorted_events)
@@ -154,7 +156,7 @@ def windows(
                 if counts[number] == 0:
                     weight -= gram_weight[number]
                 s += 1
-            if weight >= needed * lead[unit] and weight > best + 1e-9:
+            if weight >= needed[unit] and weight > best + 1e-9:
                 best, best_s, best_e = weight, s, t
         while s < stop:
             number = numbers[np.int64(sorted_events[s] & low)]
@@ -162,13 +164,6 @@ def windows(
             s += 1
         e = stop
     return n
-
-
-@inlined
-def _run_credit(length: int) -> Any:
-    if length >= 6:
-        return np.float32(1)
-    return CREDIT_5 if length == 5 else CREDIT_4 if length == 4 else CREDIT_3
 
 
 @inlined
@@ -212,21 +207,93 @@ def _tile(
 
 
 @inlined
-def _found(
-    lengths: Array,
-    targets: Array,
-    unit_runs: Array,
-    document_runs: Array,
-    grams: Array,
-    token_weight: Array,
-    gram_weight: Array,
-    run: int,
-    gram: int,
-) -> Any:
-    """Return the information found: each token's weight times the rarest shared n-gram over it, times a credit.
+def _bridge(lengths: Array, targets: Array, unit_keys: Array, unit_capital: Array, keys: Array, capital: Array, first: int, last: int) -> None:
+    """Match single equal tokens too, on both sides of a run, where it would go on if MAX_MISSES words in a row did not differ.
 
-    The credit of a word is for the length of its run; of a code token, the share of the n-grams over it that are shared.
+    Two different words with capitals are no miss: another name. What is matched so has length 1.
     """
+    m = len(lengths)
+    for step in (1, -1):
+        for at in range(m):
+            i = at if step == 1 else m - 1 - at
+            if lengths[i] < 2 or i + step < 0 or i + step >= m or lengths[i + step] > 1:
+                continue
+            shift, misses, k = targets[i] - i, 0, i + step
+            while 0 <= k < m and lengths[k] < 2 and first <= k + shift < last and misses < MAX_MISSES:
+                if unit_keys[k] == keys[k + shift]:
+                    if lengths[k] == 0:
+                        lengths[k], targets[k] = 1, k + shift
+                    misses = 0
+                elif not (unit_capital[k] and capital[k + shift]):
+                    misses += 1
+                k += step
+
+
+@inlined
+def _found_words(lengths: Array, targets: Array, alone: Array, second: Array, third: Array, unit_capital: Array, capital: Array) -> Any:
+    """Return the information found: what each matched word says, given the matched words before it, less the costs of gaps.
+
+    Runs that follow each other closely are one chain, at GAP_COST each; another chain, which may be anywhere, costs JUMP_COST.
+    """
+    total, chain, part, cost = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    before, behind = -1, 0
+    for i in range(len(lengths)):
+        if lengths[i] == 0:
+            continue
+        if before == i - 1 and before >= 0 and targets[i] == targets[before] + 1:
+            behind += 1
+            part += third[i] if behind > 1 else second[i]
+        else:
+            chain += max(np.float32(0), part - cost)
+            step = targets[i] - targets[before] if before >= 0 else 0
+            if before >= 0 and 0 < step <= NEAR and i - before <= NEAR:
+                cost = GAP_COST
+                if step == i - before:
+                    names = True
+                    for k in range(before + 1, i):
+                        names &= unit_capital[k] and capital[targets[before] + k - before]
+                    cost = NAME_COST if names else GAP_COST
+            else:
+                total += max(np.float32(0), chain - JUMP_COST)
+                chain, cost = np.float32(0), np.float32(0)
+            behind, part = 0, alone[i]
+        before = i
+    chain += max(np.float32(0), part - cost)
+    total += max(np.float32(0), chain - JUMP_COST)
+    return total + JUMP_COST if total > 0 else np.float32(0)
+
+
+@inlined
+def _breaks(data: Array, begin: int, end: int) -> Any:
+    """Whether a line or a sentence ends between two tokens: in the bytes data[begin:end]."""
+    for p in range(begin, min(end, begin + MAX_BREAK_BYTES)):
+        b = data[p]
+        if b == 10 or b == 46 or b == 63 or b == 33 or b == 58 or b == 62:  # line end . ? ! : >
+            return True
+    return end - begin >= MAX_BREAK_BYTES
+
+
+@inlined
+def _edges(lengths: Array, targets: Array, data: Array, starts: Array, ends: Array, first: int, last: int, opens: bool, closes: bool) -> Any:
+    """Return what it says that the text begins, and ends, where a line or sentence of the document does."""
+    total = np.float32(0)
+    if opens and lengths[0]:
+        t = targets[0]
+        if t == first or _breaks(data, ends[t - 1], starts[t]):
+            total += EDGE
+    if closes and lengths[len(lengths) - 1]:
+        t = targets[len(lengths) - 1]
+        if t == last - 1 or _breaks(data, ends[t], starts[t + 1]):
+            total += EDGE
+    return total
+
+
+@inlined
+def _found_code(
+    lengths: Array, targets: Array, unit_runs: Array, document_runs: Array, grams: Array, weight: Array, gram_weight: Array, gram: int
+) -> Any:
+    """Return the information found of code: each token's weight, times the rarest shared n-gram over it, times the share of the
+    n-grams over it that are shared."""
     m, total = len(grams), np.float32(0)
     for i in range(m):
         if lengths[i] == 0:
@@ -236,40 +303,42 @@ def _found(
         for k in range(max(0, i - gram + 1), i + 1):
             if grams[k] < 0:
                 continue
-            whole = k + gram <= m
+            whole = k + gram <= m and unit_runs[k] == document_runs[k + shift]
             for q in range(k, min(m, k + gram)):
                 whole &= lengths[q] > 0 and targets[q] - q == shift
-            if gram == run:  # code: tokens may be covered by n-grams that are equal while others are not
-                whole &= unit_runs[k] == document_runs[k + shift]
             all_grams += 1
             if whole:
                 whole_grams += 1
                 rarest = max(rarest, gram_weight[grams[k]])
-        if rarest == 0 and lengths[i] == 3:  # a run shorter than an n-gram: the commonest n-gram over it
-            rarest = np.float32(1)
-            for k in range(max(0, i - gram + 1), i + 1):
-                if grams[k] >= 0:
-                    rarest = min(rarest, gram_weight[grams[k]])
-        credit = np.float32(whole_grams / max(1, all_grams)) if gram == run else _run_credit(lengths[i])
-        total += token_weight[i] * rarest * credit
+        total += weight[i] * rarest * np.float32(whole_grams / max(1, all_grams))
     return total
 
 
 @compiled
 def score(
     candidates: Array,
-    document_runs: Array,
+    data: Array,
+    starts: Array,
+    ends: Array,
+    runs: Array,
+    keys: Array,
     values: Array,
+    capital: Array,
     bounds: Array,
     piece_of: Array,
     unit_start: Array,
+    unit_text: Array,
     token_run: Array,
+    token_key: Array,
     token_value: Array,
+    token_capital: Array,
     token_gram: Array,
-    token_weight: Array,
+    alone: Array,
+    second: Array,
+    third: Array,
     gram_weight: Array,
-    run: int,
     gram: int,
+    is_code: bool,
     found: Array,
 ) -> None:
     """Fill found[c], float32, with the information of the unit that is in candidate c's window.
@@ -286,9 +355,15 @@ def score(
         m, piece = b - a, piece_of[candidates[c, 1]]
         first = max(bounds[piece], candidates[c, 1] - m // 2 - 4)
         last = min(bounds[piece + 1], candidates[c, 2] + m // 2 + gram + 4)
-        _tile(token_run[a:b], document_runs, first, last, token_value[a:b], values, run, lengths, targets, row)
-        found[c] = _found(lengths[:m], targets[:m], token_run[a:b], document_runs, token_gram[a:b], token_weight[a:b], gram_weight, run, gram)
-        low, high = candidates[c, 2], candidates[c, 1]
+        _tile(token_run[a:b], runs, first, last, token_value[a:b], values, gram, lengths, targets, row)
+        low, high = last, first
+        if is_code:
+            found[c] = _found_code(lengths[:m], targets[:m], token_run[a:b], runs, token_gram[a:b], third[a:b], gram_weight, gram)
+        else:
+            _bridge(lengths[:m], targets[:m], token_key[a:b], token_capital[a:b], keys, capital, bounds[piece], bounds[piece + 1])
+            found[c] = _found_words(lengths[:m], targets[:m], alone[a:b], second[a:b], third[a:b], token_capital[a:b], capital)
+            opens, closes = unit == 0 or unit_text[unit - 1] != unit_text[unit], unit + 1 == len(unit_text) or unit_text[unit + 1] != unit_text[unit]
+            found[c] += _edges(lengths[:m], targets[:m], data, starts, ends, bounds[piece], bounds[piece + 1], opens, closes)
         for i in range(m):
             if lengths[i]:
                 low, high = min(low, targets[i]), max(high, targets[i])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from curate.decontaminate.blocks import Block, blocks, text_buffer
 from curate.decontaminate.index import CHANNEL_NAMES, Index, View
 from curate.decontaminate.normalize import Tokens, tokenize
-from curate.decontaminate.variant import SIBLING, Alignment, alignment, squeezed, variant
+from curate.decontaminate.variant import SIBLING, Alignment, alignment, firm, squeezed, variant
 
 MATCHES = pa.schema(
     [
@@ -81,7 +81,7 @@ def scan(batch: pa.RecordBatch, index: Index) -> pa.Table:
 
     The result for a document does not depend on the other documents of the batch.
     """
-    hits = [hit for view in (index.words, index.code) for block in blocks(batch, index, view) for hit in _hits(block, view, index)]
+    hits = [hit for view in (index.words, index.code) for hit in _hits(batch, view, index)]
     data, offsets = text_buffer(batch)
     rows: dict[int, list[Hit]] = {}
     for hit in hits:
@@ -92,21 +92,25 @@ def scan(batch: pa.RecordBatch, index: Index) -> pa.Table:
     return pa.Table.from_pylist(records, MATCHES)
 
 
-def _hits(block: Block, view: View, index: Index) -> Iterator[Hit]:
-    units = block.candidates[:, 0]
-    thresholds = index.thresholds(view)[units]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scores = block.found / view.information[units]
-    whole_only = index.whole_only(view)[units]
-    for candidate in np.flatnonzero(scores >= thresholds):
-        hit = _hit(block, view, index, int(candidate), float(scores[candidate]), float(thresholds[candidate]))
-        if not whole_only[candidate] or hit.numbers_equal in (None, 1.0):
-            yield hit
+def _hits(batch: pa.RecordBatch, view: View, index: Index) -> Iterator[Hit]:
+    thresholds, whole_only = index.thresholds(view), index.whole_only(view)
+    for block in blocks(batch, index, view):
+        units = block.candidates[:, 0]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scores = block.found / view.information[units]
+        for candidate in np.flatnonzero(scores >= thresholds[units]):
+            unit = units[candidate]
+            hit = _hit(block, view, index, int(candidate), float(scores[candidate]), float(thresholds[unit]))
+            if hit is not None and (not whole_only[unit] or hit.numbers_equal in (None, 1.0)):
+                yield hit
 
 
-def _hit(block: Block, view: View, index: Index, candidate: int, score: float, threshold: float) -> Hit:
+def _hit(block: Block, view: View, index: Index, candidate: int, score: float, threshold: float) -> Hit | None:
     unit = int(block.candidates[candidate, 0])
     found = alignment(block, view, candidate)
+    channel = CHANNEL_NAMES[int(view.unit_channel[unit])]
+    if not firm(view, unit, found, channel, threshold):
+        return None
     tokens = int(view.unit_start[unit])
     text = int(view.unit_text[unit])
     base = int(index.text_start[text])
@@ -116,7 +120,6 @@ def _hit(block: Block, view: View, index: Index, candidate: int, score: float, t
     low, high = int(view.token_from[tokens + found.item_first]), int(view.token_to[tokens + found.item_last])
     here, there = bytes(block.data[start:end]), bytes(index.text[base + low : base + high])
     same = here == there or squeezed(here.decode("utf-8", "replace")) == squeezed(there.decode("utf-8", "replace"))
-    channel = CHANNEL_NAMES[int(view.unit_channel[unit])]
     item = int(view.unit_item[unit])
     channels = set(channel.split("+"))
     if channel == "question" and view is index.words and _has_answer(block, index, item, found, piece):
@@ -125,7 +128,7 @@ def _hit(block: Block, view: View, index: Index, candidate: int, score: float, t
         row=row,
         item=item,
         channel=channel,
-        variant=variant(block, view, found, same, "choices" in channel),
+        variant=variant(block, view, found, same, channel, (score - threshold) * float(view.information[unit])),
         score=score,
         threshold=threshold,
         information=float(block.found[candidate]),

@@ -26,6 +26,7 @@ from curate.kernels.compiled import compiled, inlined
 
 IDENTIFIER, STRING = np.uint64(1), np.uint64(2)
 MIN_MARKS = 3  # of code, in an n-gram
+DENSE_MARKS, DENSE_BYTES, SPAN_MARGIN = 4, 64, 1500
 MAX_STRING_BYTES, MAX_TRIPLE_BYTES = 300, 8000
 OTHER_KEYWORDS = [
     "abstract",
@@ -273,6 +274,46 @@ def shape_grams(shapes: Any, names: Any, bounds: Any, size: int, keys: Any) -> N
                 h = (h ^ code) * MULTIPLIER
                 h ^= h >> np.uint64(31)
             keys[i] = h | np.uint64(1)
+
+
+@compiled
+def code_spans(data: Any, offsets: Any, kind: Any, rows: Any, begins: Any, ends: Any) -> int:
+    """Write the spans that may hold code, with the row that each is of, as far as there is room; return how many there are.
+
+    A span begins and ends SPAN_MARGIN bytes around places where DENSE_BYTES bytes have DENSE_MARKS marks of code, at a line's end.
+    """
+    n, room = 0, len(rows)
+    for row in range(len(offsets) - 1):
+        first, last = offsets[row], offsets[row + 1]
+        marks, upto = 0, first  # `upto`: the end of the span in hand
+        for p in range(first, last):
+            marks += kind[data[p]] == 3
+            if p - first >= DENSE_BYTES:
+                marks -= kind[data[p - DENSE_BYTES]] == 3
+            if marks < DENSE_MARKS or p < upto - SPAN_MARGIN:
+                continue
+            if upto == first or p - SPAN_MARGIN > upto:
+                begin = max(upto, p - SPAN_MARGIN)
+                while begin > upto and data[begin - 1] != 10 and p - begin < 2 * SPAN_MARGIN:
+                    begin -= 1
+                n += 1
+                if n <= room:
+                    rows[n - 1], begins[n - 1] = row, begin
+            upto = min(last, p + SPAN_MARGIN + DENSE_BYTES)
+            if n <= room:
+                ends[n - 1] = upto
+    return n
+
+
+def spans_of_code(data: Bytes, offsets: Places) -> tuple[Places, Places, Places]:
+    """Return (row, begin, end), int64, of each part of the texts data[offsets[i]:offsets[i + 1]] that may hold code, in order."""
+    room = 2 * len(offsets) + 64
+    while True:
+        rows, begins, ends = np.empty(room, np.int64), np.empty(room, np.int64), np.empty(room, np.int64)
+        n = code_spans(read_only(data), offsets, _tables()[1], rows, begins, ends)
+        if n <= room:
+            return rows[:n], begins[:n], ends[:n]
+        room = n
 
 
 def gram_keys(shapes: Shapes, bounds: Places, size: int) -> NDArray[np.uint64]:

@@ -11,10 +11,14 @@ from collections import Counter
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from curate.decontaminate.act import PARAPHRASE
 from curate.decontaminate.index import CHANNEL_NAMES, Index
+from curate.decontaminate.power import FOUND, MOSTLY, Probe, smallest_share
 
 ITEMS = pa.schema(
     [
@@ -31,7 +35,8 @@ ITEMS = pa.schema(
         pa.field("documents", pa.int32(), nullable=False),
     ]
 )
-NUM_WORST, NUM_DOMAINS = 20, 10
+SIBLING = "template_sibling"
+NUM_WORST, NUM_PER_KIND, NUM_DOMAINS = 24, 3, 10
 
 
 def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
@@ -46,29 +51,26 @@ def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
 
 def item_table(matches: pa.Table, index: Index) -> pa.Table:
     """Return one row per item: whether it could be found, and whether it was."""
-    counted = matches.filter(matches["counted"]) if matches.num_rows else matches
-    best: dict[int, float] = {}
-    documents: dict[int, set[str]] = {}
-    for item, score, document in zip(counted["item"].to_pylist(), counted["score"].to_pylist(), counted["doc_id"].to_pylist(), strict=True):
-        best[item] = max(best.get(item, 0.0), score)
-        documents.setdefault(item, set()).add(document)
+    found = matches.filter(matches["counted"]).group_by("item").aggregate([("score", "max"), ("doc_id", "count_distinct")])
+    best = dict(zip(found["item"].to_pylist(), found["score_max"].to_pylist(), strict=True))
+    documents = dict(zip(found["item"].to_pylist(), found["doc_id_count_distinct"].to_pylist(), strict=True))
     channels, information, smallest, leads, tokens = _scannable(index)
     rows = []
     for item in range(index.num_items):
-        found = bool(channels[item])
+        scannable = bool(channels[item])
         rows.append(
             {
                 "benchmark": index.names[index.item_benchmark[item]],
                 "item_id": index.item_ids[item],
                 "place": index.item_places[item],
-                "indexed": found,
-                "reason": None if found else _reason(information[item], leads[item], tokens[item], index),
+                "indexed": scannable,
+                "reason": None if scannable else _reason(information[item], leads[item], tokens[item], index),
                 "channels": [c for c in CHANNEL_NAMES if c in channels[item]],
                 "information": information[item],
-                "smallest_part": smallest[item] if found else None,
+                "smallest_part": smallest[item] if scannable else None,
                 "matched": item in best,
                 "best_score": best.get(item),
-                "documents": len(documents.get(item, ())),
+                "documents": documents.get(item, 0),
             }
         )
     return pa.Table.from_pylist(rows, ITEMS)
@@ -98,59 +100,92 @@ def _reason(information: float, lead: float, tokens: int, index: Index) -> str:
     return "only_template_text" if lead <= 0 else "too_common"
 
 
-def summarize(matches: pa.Table, index: Index, num_documents: int | None = None) -> dict[str, Any]:
-    """Return the report's numbers: per benchmark, over all, the worst matches, and what finding nothing would mean."""
+def summarize(
+    matches: pa.Table, index: Index, num_documents: int | None = None, probes: list[Probe] | None = None, semantic: bool = False
+) -> dict[str, Any]:
+    """Return the report's numbers: per benchmark, over all, and what finding nothing would mean. Excerpts of `matches` are not read.
+
+    `semantic`: embeddings were searched too.
+    """
     items = item_table(matches, index)
-    rows = matches.to_pylist()
-    counted = [row for row in rows if row["counted"]]
-    documents = {row["doc_id"] for row in counted}
-    worst = sorted(counted, key=lambda r: (-r["information"], r["doc_id"], r["doc_start"]))[:NUM_WORST]
+    counted = matches.filter(matches["counted"])
+    documents = pc.count_distinct(counted["doc_id"]).as_py()
     result: dict[str, Any] = {
-        "benchmarks": {name: _benchmark(name, items, counted, rows, index) for name in index.names},
+        "benchmarks": {name: _benchmark(name, items, matches, index, probes or []) for name in index.names},
         "documents": num_documents,
-        "contaminated_documents": len(documents),
-        "matches": len(counted),
-        "siblings": len(rows) - len(counted),
+        "contaminated_documents": documents,
+        "matches": counted.num_rows,
+        "siblings": pc.sum(pc.equal(matches["variant"], SIBLING)).as_py() or 0,
+        "paraphrases": pc.sum(pc.equal(matches["variant"], PARAPHRASE)).as_py() or 0,
         "bad_lines": [{"benchmark": b, "place": p, "reason": r} for b, p, r in index.bad],
         "duplicate_ids": [{"benchmark": b, "id": i, "place": p} for b, i, p in index.renamed],
-        "worst": worst,
         "calibration": index.calibration,
-        "meaning": meaning(items, index),
+        "probes": [msgspec.to_builtins(one) | {"interval": wilson(one.found, one.tried)} for one in probes or []],
+        "meaning": meaning(items, index, probes or [], semantic),
     }
     if num_documents is not None:
-        result["document_rate"] = len(documents) / max(1, num_documents)
-        result["document_interval"] = wilson(len(documents), num_documents)
+        result["document_rate"] = documents / max(1, num_documents)
+        result["document_interval"] = wilson(documents, num_documents)
     return result
 
 
-def _benchmark(name: str, items: pa.Table, counted: list[dict[str, Any]], rows: list[dict[str, Any]], index: Index) -> dict[str, Any]:
-    own = [row for row in items.to_pylist() if row["benchmark"] == name]
-    scannable = sum(row["indexed"] for row in own)
-    contaminated = sum(row["matched"] for row in own)
-    here = [row for row in counted if row["benchmark"] == name]
-    domains = Counter(urlsplit(row["url"]).netloc or row["source"] or "" for row in here if row["url"] or row["source"])
+def worst_rows(matches: pa.Table) -> list[int]:
+    """Return which rows of `matches` to show: of each benchmark and variant those with the most shared text, then over all.
+
+    Other instances of templates are not shown; proposed paraphrases are, after the others of their rank.
+    """
+    counted = np.flatnonzero(np.asarray(pc.or_(matches["counted"], pc.equal(matches["variant"], PARAPHRASE))))
+    information = np.asarray(matches["information"])[counted]
+    kinds: dict[tuple[str, str], int] = {}
+    ranked: list[tuple[int, float, int]] = []  # the how-manieth of its kind, what it shares, its row
+    names = list(zip(matches["benchmark"].to_pylist(), matches["variant"].to_pylist(), strict=True))
+    for at in np.lexsort((counted, -information)).tolist():
+        row = int(counted[at])
+        place = kinds[names[row]] = kinds.get(names[row], 0) + 1
+        if place <= NUM_PER_KIND:
+            ranked.append((place, -float(information[at]), row))
+    return [row for _, _, row in sorted(ranked)[:NUM_WORST]]
+
+
+def _benchmark(name: str, items: pa.Table, matches: pa.Table, index: Index, probes: list[Probe]) -> dict[str, Any]:
+    own = items.filter(pc.equal(items["benchmark"], name))
+    all_here = matches.filter(pc.equal(matches["benchmark"], name))
+    here = all_here.filter(all_here["counted"])
+    scannable, contaminated = sum(own["indexed"].to_pylist()), sum(own["matched"].to_pylist())
+    pages = zip(here["url"].to_pylist(), here["source"].to_pylist(), strict=True)
+    domains = Counter(_domain(url) or source or "" for url, source in pages if url or source)
     note = None
-    if not own:
+    if not own.num_rows:
         note = "the file has no item: nothing was looked for"
     elif not scannable:
         note = "no item has enough text to be found: this says nothing about contamination"
     return {
-        "items": len(own),
+        "items": own.num_rows,
         "scannable": scannable,
-        "unscannable": dict(sorted(Counter(row["reason"] for row in own if not row["indexed"]).items())),
+        "unscannable": dict(sorted(Counter(r for r in own["reason"].to_pylist() if r).items())),
         "contaminated": contaminated,
         "rate": contaminated / scannable if scannable else None,
         "interval": wilson(contaminated, scannable),
-        "documents": len({row["doc_id"] for row in here}),
-        "variants": dict(sorted(Counter(row["variant"] for row in here).items())),
-        "siblings": sum(not row["counted"] for row in rows if row["benchmark"] == name),
+        "documents": pc.count_distinct(here["doc_id"]).as_py(),
+        "variants": dict(sorted(Counter(here["variant"].to_pylist()).items())),
+        "siblings": pc.sum(pc.equal(all_here["variant"], SIBLING)).as_py() or 0,
+        "paraphrases": pc.sum(pc.equal(all_here["variant"], PARAPHRASE)).as_py() or 0,
         "domains": sorted(domains.items(), key=lambda d: (-d[1], d[0]))[:NUM_DOMAINS],
-        "bad_lines": sum(b == name for b, _, _ in index.bad),
+        "smallest_share": smallest_share(probes, name, FOUND),
+        "mostly_share": smallest_share(probes, name, MOSTLY),
+        "bad_lines": sum(benchmark == name for benchmark, _, _ in index.bad),
         "note": note,
     }
 
 
-def meaning(items: pa.Table, index: Index) -> str:
+def _domain(url: str | None) -> str:
+    try:
+        return urlsplit(url or "").netloc
+    except ValueError:
+        return ""
+
+
+def meaning(items: pa.Table, index: Index, probes: list[Probe], semantic: bool = False) -> str:
     """Return, in words, what it means that an item was not found."""
     parts = [p for p in items["smallest_part"].to_pylist() if p is not None]
     if not parts:
@@ -160,8 +195,26 @@ def meaning(items: pa.Table, index: Index) -> str:
     rate = index.calibration.get("expected_rate")
     chance = f" On clean documents of this corpus about {rate:.1g} of the documents would match by chance." if rate else ""
     unscanned = f" {left:,} of {items.num_rows:,} items could not be looked for at all, and are listed." if left else ""
+    tried = "".join(f" {line}" for line in (_tried(name, probes) for name in index.names) if line)
+    unseen = "Paraphrases and translations were looked for by embeddings; how many of them a model finds was not measured here."
+    unseen = unseen if semantic else "A paraphrase or a translation would not have been seen."
     return (
-        f"An item that was not found does not stand in the scanned text in any form that keeps {typical:.0%} of the telling words of "
+        f"An item that was not found does not stand in the scanned text in a form that keeps {typical:.0%} of the telling words of "
         f"its question, solution, passage or code (for one item in ten, {most:.0%} are needed) in runs of several words, whatever the "
-        f"numbers, case, markup, characters or order. A paraphrase or a translation would not have been seen.{unscanned}{chance}"
+        f"numbers, case, markup, characters or order.{tried} {unseen}{unscanned}{chance}"
     )
+
+
+def _tried(name: str, probes: list[Probe]) -> str:
+    """Say from how much of a question the probes of one benchmark are found."""
+    own = [p for p in probes if p.benchmark == name and p.share is not None]
+    if not own:
+        return ""
+    share, mostly = smallest_share(probes, name, FOUND), smallest_share(probes, name, MOSTLY)
+    if share is None:
+        whole = max(own, key=lambda p: p.share or 0)
+        sure = f"not even a whole question is always found ({whole.found} of {whole.tried} probes)"
+    else:
+        sure = "a whole question is found" if share == 1 else f"the first {share:.0%} of a question are enough"
+    half = "" if mostly in (None, share) else f", and in most cases the first {mostly:.0%}"
+    return f"Of {name}, {sure}{half}."

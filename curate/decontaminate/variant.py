@@ -28,12 +28,15 @@ from numpy.typing import NDArray
 
 from curate.decontaminate.blocks import Block
 from curate.decontaminate.index import View
-from curate.decontaminate.lookup import align
+from curate.decontaminate.lookup import EDGE, align
 
 Array = NDArray[Any]
 SIBLING = "template_sibling"
 MIN_DENSITY = 0.75  # share of the tokens, between the first and the last that are matched, that a leak keeps
-LONG_RUN = 5
+MOSTLY_MISSING, WEAK_MARGIN, BREAK = 0.4, 3.0, re.compile(rb"[\n.?!:>]|.{40}")
+FRAGMENT, MIN_FRAGMENT_DENSITY, MIN_SPAN_DENSITY = 0.3, 0.85, 0.67  # where so much of the item is missing, what is there must be much as it was
+SHORT_RUN, LONG_RUN = 3, 5
+FIRM_SHARE = 0.8
 FAR_TOKENS = 16  # a gap of so many document tokens is something in between
 
 
@@ -66,13 +69,15 @@ def alignment(block: Block, view: View, candidate: int) -> Alignment:
     lengths, targets = np.zeros(m, np.int64), np.full(m, -1, np.int64)
     first = max(int(block.bounds[piece]), low)
     last = min(int(block.bounds[piece + 1]), high + 1)
-    align(block.runs, block.values, first, last, view.token_run[a:b], view.token_value[a:b], view.run, lengths, targets)
+    align(block.runs, block.values, first, last, view.token_run[a:b], view.token_value[a:b], view.gram, lengths, targets)
     matched = _without_strays(lengths, targets)
     _extend(matched, targets, view.token_key[a:b], block.keys, int(block.bounds[piece]), int(block.bounds[piece + 1]))
     targets = np.where(matched, targets, -1)
     at = np.flatnonzero(matched)
     values = view.token_value[a:b]
-    numbers = at[values[at] != 0] if view.run != view.gram else at[:0]
+    number = values[at] != 0
+    row = np.convolve(number, [1, 1, 1])[1:-1] == 3  # in lists of numbers it is not known which is which
+    numbers = at[number & ~row] if not view.is_code else at[:0]
     equal = float((block.values[targets[numbers]] == values[numbers]).mean()) if len(numbers) else None
     firm = np.flatnonzero(matched & (lengths >= LONG_RUN)) if (lengths >= LONG_RUN).any() else at
     density = float(matched[firm[0] : firm[-1] + 1].mean())
@@ -98,27 +103,36 @@ def _extend(matched: Array, targets: Array, unit_keys: Array, keys: Array, first
 
 
 def _without_strays(lengths: Array, targets: Array) -> Array:
-    """Return which tokens are matched, leaving out short runs that lie far from all the long ones."""
-    matched = lengths > 0
-    long = matched & (lengths >= LONG_RUN)
-    if not long.any():
-        return matched
-    kept = long.copy()
-    near = np.sort(targets[long])
-    for i in np.flatnonzero(matched & ~long):
-        at = int(np.searchsorted(near, targets[i]))
-        gaps = [abs(int(near[j]) - int(targets[i])) for j in (at - 1, at) if 0 <= j < len(near)]
-        kept[i] = min(gaps) <= FAR_TOKENS
-    return kept
+    """Return which tokens are matched, each token of the document once.
 
-
-def variant(block: Block, view: View, found: Alignment, same_text: bool, with_choices: bool) -> str:
-    """Name how the document's text differs from the unit's.
-
-    `same_text`: they are equal but for white space. `with_choices`: the unit has choices, of which short ones in another order
-    leave holes that mean nothing.
+    Longer runs come first; of a run that shares the document's tokens with a longer one, the rest stays if it is a run. Short runs
+    stay where the long runs beside them lead to expect them.
     """
-    if view.run == view.gram:  # code
+    matched = np.zeros(len(lengths), np.bool_)
+    used: set[int] = set()
+    runs = [run[lengths[run] > 0] for run in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(targets) != 1) + 1)]
+    for run in sorted(runs, key=len, reverse=True):
+        free = run[[int(t) not in used for t in targets[run]]] if len(run) else run
+        if len(free) >= SHORT_RUN:
+            matched[free] = True
+            used.update(targets[free].tolist())
+    at = np.flatnonzero(matched & (lengths >= LONG_RUN))
+    if not len(at):
+        return matched
+    for i in np.flatnonzero(matched & (lengths < LONG_RUN)):
+        k = int(np.searchsorted(at, i))
+        matched[i] = min(abs(int(targets[j] - targets[i]) - int(j - i)) for j in at[max(0, k - 1) : k + 1]) <= FAR_TOKENS
+    return matched
+
+
+def variant(block: Block, view: View, found: Alignment, same_text: bool, channel: str, margin: float) -> str:
+    """Name how the document's text differs from the unit's, which is of `channel`.
+
+    `same_text`: they are equal but for white space. Choices that are short leave holes, in another order, that mean nothing. A
+    solution with other numbers is that of another instance. `margin` is the evidence beyond what is needed: with little of it, less
+    than half of an item, cut out of the middle of a sentence, is a phrase that instances share.
+    """
+    if view.is_code:
         return "verbatim" if same_text else "identifiers_renamed" if found.matched.mean() > 0.6 else "truncated"
     m = len(found.matched)
     cut = max(4, m // 10)
@@ -128,7 +142,13 @@ def variant(block: Block, view: View, found: Alignment, same_text: bool, with_ch
     equal = found.numbers_equal
     if equal is not None and (holes or missing > 0.4 * m) and (equal < 0.5 or (equal == 0.5 and found.numbers >= 3)):
         return SIBLING
-    if not with_choices and found.density < MIN_DENSITY:
+    fragment = missing > FRAGMENT * m
+    if missing > MOSTLY_MISSING * m and margin < WEAK_MARGIN and _mid_sentence(block, found, head >= cut, tail >= cut):
+        return SIBLING
+    span = found.matched[found.item_first : found.item_last + 1]
+    if "choices" not in channel and (found.density < (MIN_FRAGMENT_DENSITY if fragment else MIN_DENSITY) or span.mean() < MIN_SPAN_DENSITY):
+        return SIBLING
+    if equal is not None and ((fragment and equal < 1) or (channel == "solution" and equal < 0.8)):
         return SIBLING
     if equal is not None and (equal < 0.8 or (equal < 1 and holes == 0)):
         return "numbers_changed"
@@ -146,10 +166,31 @@ def variant(block: Block, view: View, found: Alignment, same_text: bool, with_ch
     return "verbatim" if same_text else "reformatted"
 
 
+def firm(view: View, unit: int, found: Alignment, channel: str, needed: float) -> bool:
+    """Whether the matched tokens that are left without strays say enough, where `needed` is what the unit's score must be.
+
+    Of choices, which may be short and in any order, any are enough.
+    """
+    if view.is_code or "choices" in channel:
+        return True
+    weights = view.token_weight[int(view.unit_start[unit]) : int(view.unit_start[unit + 1])]
+    return float(weights[found.matched].sum()) + 2 * float(EDGE) >= FIRM_SHARE * needed * float(view.information[unit])
+
+
+def _mid_sentence(block: Block, found: Alignment, head: bool, tail: bool) -> bool:
+    """Whether the document's text goes on in the same sentence where the item's `head`, or `tail`, is missing."""
+    piece = int(block.piece_of[found.first])
+    if head and found.first > block.bounds[piece] and not BREAK.search(bytes(block.data[block.ends[found.first - 1] : block.starts[found.first]])):
+        return True
+    return bool(
+        tail
+        and found.last + 1 < block.bounds[piece + 1]
+        and not BREAK.search(bytes(block.data[block.ends[found.last] : block.starts[found.last + 1]]))
+    )
+
+
 def _capitals(block: Block, found: Alignment) -> bool:
     """Whether most of the document's words that stand where the item has others begin with a capital letter."""
-    if block.capital is None:
-        return False
     at = np.flatnonzero(found.matched)
     replaced: list[int] = []
     if found.item_first and found.first - found.item_first >= 0:

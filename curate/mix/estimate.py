@@ -8,41 +8,64 @@ from pathlib import Path
 from typing import Any
 
 from curate.mix import flow
-from curate.mix.stage import gather
+from curate.mix.data import gather
+from curate.mix.setting import Setting
+from curate.mix.stage import kept_by
 from curate.specs.load import load_spec, resolved
 from curate.specs.mix import Mix
 
 STEPS = 3  # that are timed, after one that is not
+BYTES_PER_PARAMETER = 16  # weight, gradient and two moments, in float32
 
 
 def estimate(spec_file: Path) -> dict[str, Any]:
-    """Return what `curate mix run` would train, and for how long on all cores of this machine. Trains a few steps on noise."""
+    """Return what `curate mix run` would train, and for how long on all cores of this machine: {summary, runs}.
+
+    Trains a few steps on noise. Later phases and further rounds of a sequential swarm are not counted.
+    """
     from curate.mix.model import flops_per_token, num_parameters
     from curate.tokens.tokenizer import Encoder
 
     spec = load_spec(spec_file, Mix)
     data = gather(spec, spec_file, {}, None)
-    runs = flow.plan_runs(spec, data.tokens)
-    confirm = spec.confirm.seeds * (1 + len(spec.confirm.against))
-    shape = resolved(spec.proxy) | {"vocab": Encoder.open(data.tokenizer).vocab_size}
-    tokens = len(runs) * spec.proxy.tokens + confirm * (spec.confirm.tokens or spec.proxy.tokens)
-    rate = _tokens_per_second(shape)
+    setting = Setting(spec, data.tokens, data.traits, kept=kept_by(spec, spec_file, data))
+    runs = flow.plan_runs(setting)
+    vocab = Encoder.open(data.tokenizer).vocab_size
+    confirm = spec.confirm.seeds * (1 + len(spec.confirm.rivals))
+    larger = spec.confirm.proxy or spec.proxy
+    parts = [(len(runs), spec.proxy, spec.proxy.tokens), (confirm, larger, spec.confirm.tokens or larger.tokens)]
+    flops, seconds, most = 0.0, 0.0, 0
+    for count, proxy, tokens in parts:
+        shape = resolved(proxy) | {"vocab": vocab}
+        flops += count * tokens * flops_per_token(shape, proxy.context)
+        seconds += count * tokens / tokens_per_second(shape)
+        most = max(most, num_parameters(shape))
     cores = os.cpu_count() or 1
-    parameters = num_parameters(shape)
-    return {
+    summary = {
         "sources": ", ".join(f"{name} ({count:,} tokens)" for name, count in sorted(data.tokens.items())),
+        "suites": ", ".join(sorted(data.suites)),
         "proxies in the swarm": len(runs),
+        "further runs, at most": _further(spec, len(runs)),
         "proxies to confirm": confirm,
-        "parameters of a proxy": parameters,
-        "tokens in all": tokens,
-        "floating-point operations": f"{tokens * flops_per_token(shape, spec.proxy.context):.3g}",
-        "memory of a proxy": f"{parameters * 16 / 1e6:.0f} MB and its source tokens",
-        "tokens per second and core": round(rate),
-        "minutes on this machine": round(tokens / rate / cores / 60, 1),
+        "parameters of the largest proxy": most,
+        "tokens in all": sum(count * tokens for count, _, tokens in parts),
+        "floating-point operations": f"{flops:.3g}",
+        "memory of a worker": f"about {(400e6 + most * BYTES_PER_PARAMETER + 4 * spec.proxy.tokens) / 1e6:,.0f} MB",
+        "minutes on this machine": round(seconds / cores / 60, 1),
+        "later phases, not counted": len(spec.phases),
     }
+    planned = [{"run": run["run"], "weights": run["weights"], "seed": run["seed"]} for run in runs]
+    return {"summary": {what: value for what, value in summary.items() if value != 0}, "runs": planned}
 
 
-def _tokens_per_second(shape: dict[str, Any]) -> float:
+def _further(spec: Mix, planned: int) -> int:
+    if spec.swarm.batch is None:
+        return 0
+    return max(0, (spec.swarm.max_runs or 0) - planned) or spec.swarm.batch
+
+
+def tokens_per_second(shape: dict[str, Any]) -> float:
+    """Return how many tokens one core trains a proxy of this shape on in a second, optimizer left out."""
     import torch
 
     from curate.mix import model

@@ -1,48 +1,85 @@
 """Solved mixes in the forms that trainers read.
 
-    json       weights, and tokens per source
-    megatron   Megatron-LM's --data-path: weight prefix weight prefix …
-    datasets   names and probabilities for datasets.interleave_datasets
+    json            weights, and tokens per source
+    megatron        Megatron-LM's --data-path: weight prefix weight prefix …
+    megatron-json   Megatron-LM's --per-split-data-args-path: {"train": [weight, prefix, …]}
+    datasets        names and probabilities for Hugging Face datasets.interleave_datasets
+    olmo-core       a SourceMixtureDatasetConfig in YAML: target_ratio and max_repetition_ratio per source
+    streaming       MosaicML streaming and LLM Foundry: streams with proportions
+    torchtitan      Python: a DatasetMixConfig over packed rows, so that weights count tokens
+    nanotron        Nanosets: dataset_folder and dataset_weights
 
-Tokens are rounded so that they add up to the target exactly. Every form is read back from its text: it must give the same sources, shares
-that add up to one, and the weights of the mix. Sources of no weight are left out.
+Every text is read back as its trainer would read it, and must give the same sources and the tokens of the mix. Sources of no weight are
+left out. Where the data of a source is, only the user knows: `--data 'PATTERN with {source}'`.
 """
 
 from __future__ import annotations
 
+import ast
 import json
+import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
 
 from curate.errors import CurateError, SpecError
 from curate.mix.solved import read_solved
 
 TOLERANCE = 2e-6  # of a share, read back
-FORMS = ("json", "megatron", "datasets")
+Weights = dict[str, float]
+Places = Mapping[str, str]
 
 
-def as_text(solved: Path, form: str, data: str = "data/{source}") -> str:
-    """Return a solved mix in one of FORMS; for Megatron, `data` is where the data of a source is, with `{source}` for its name.
+class Export(msgspec.Struct, frozen=True):
+    """A mix as a trainer reads it, and what the trainer will then read: source → tokens."""
+
+    text: str
+    tokens: dict[str, int]
+
+
+class _Mix(msgspec.Struct, frozen=True):
+    """What the writers need."""
+
+    name: str
+    target_tokens: int
+    weights: Weights  # above 0, adding up to exactly one
+    places: dict[str, str]
+    repeats: dict[str, float]
+
+
+def export_mix(solved: Path, form: str, data: str = "data/{source}") -> Export:
+    """Return a solved mix in one of FORMS; `data` is where the data of a source is, with `{source}` for its name.
 
     Raises SpecError when `data` gives two sources the same place, CurateError when what is read back is not the mix.
     """
-    mix = read_solved(solved)
-    weights = {name: source.weight for name, source in mix.weights.items() if source.weight > 0}
-    places = {name: data.replace("{source}", name) for name in weights}
-    if form == "megatron":
-        if len(set(places.values())) != len(places):
-            raise SpecError("two sources would have the same data", where="--data", hint="--data must hold {source}, such as 'tokens/{source}'")
-        text = "--data-path " + " ".join(f"{share:.6f} {shlex.quote(places[name])}" for name, share in weights.items())
-    elif form == "datasets":
-        text = json.dumps({"sources": list(weights), "probabilities": list(weights.values())}, indent=1)
-    elif form == "json":
-        tokens = token_counts(weights, mix.target_tokens)
-        text = json.dumps({"name": mix.name, "target_tokens": mix.target_tokens, "weights": weights, "tokens": tokens}, indent=1)
-    else:
+    if form not in FORMS:
         raise SpecError(f"unknown form '{form}'", hint=f"known: {', '.join(FORMS)}")
-    check(read_back(text, form, places), weights, f"{solved} as {form}")
-    return text
+    mix = read_solved(solved)
+    weights = adding_up({name: source.weight for name, source in mix.weights.items() if source.weight > 0})
+    places = {name: data.replace("{source}", name) for name in weights}
+    if len(set(places.values())) != len(places):
+        raise SpecError("two sources would have the same data", where="--data", hint="--data must hold {source}, such as 'tokens/{source}'")
+    repeats = {name: mix.weights[name].repeats for name in weights}
+    write, read = FORMS[form]
+    text = write(_Mix(mix.name, mix.target_tokens, weights, places, repeats))
+    found = read(text, {place: name for name, place in places.items()})
+    check(found, weights, f"{solved} as {form}")
+    return Export(text, token_counts(found, mix.target_tokens))
+
+
+def adding_up(weights: Weights) -> Weights:
+    """Return the weights with the largest changed by less than a rounding, so that they add up to one to the last bit: some readers insist."""
+    largest = max(weights, key=lambda name: weights[name])
+    for _ in range(4):
+        rest = 1.0 - math.fsum(weights.values())
+        if sum(weights.values()) == 1.0:
+            break
+        weights = weights | {largest: weights[largest] + (rest or 1.0 - sum(weights.values()))}
+    return weights
 
 
 def token_counts(weights: Mapping[str, float], target_tokens: int) -> dict[str, int]:
@@ -56,20 +93,6 @@ def token_counts(weights: Mapping[str, float], target_tokens: int) -> dict[str, 
     return counts
 
 
-def read_back(text: str, form: str, places: Mapping[str, str]) -> dict[str, float]:
-    """Return source → share as a reader of `text` gets it; `places` says where Megatron finds each source."""
-    if form == "megatron":
-        words = shlex.split(text)[1:]
-        source = {place: name for name, place in places.items()}
-        return {source[place]: float(share) for share, place in zip(words[::2], words[1::2], strict=True)}
-    found = json.loads(text)
-    if form == "datasets":
-        return dict(zip(found["sources"], found["probabilities"], strict=True))
-    if sum(found["tokens"].values()) != found["target_tokens"]:
-        raise CurateError("the tokens do not add up to the target")
-    return dict(found["weights"])
-
-
 def check(found: Mapping[str, float], weights: Mapping[str, float], where: str) -> None:
     """Raise CurateError unless `found` adds up to one and is `weights`."""
     total = sum(found.values())
@@ -78,3 +101,118 @@ def check(found: Mapping[str, float], weights: Mapping[str, float], where: str) 
     wrong = [name for name in {**found, **weights} if abs(found.get(name, 0.0) - weights.get(name, 0.0)) > TOLERANCE]
     if wrong:
         raise CurateError(f"read back, the share of {', '.join(sorted(wrong))} is not that of the mix", where=where)
+
+
+# ── writers, and readers that know only what the trainer knows ────────────────────────────────────────────────────
+
+
+def _json(mix: _Mix) -> str:
+    tokens = token_counts(mix.weights, mix.target_tokens)
+    return json.dumps({"name": mix.name, "target_tokens": mix.target_tokens, "weights": mix.weights, "tokens": tokens}, indent=1)
+
+
+def _read_json(text: str, source: Places) -> Weights:
+    found = json.loads(text)
+    if sum(found["tokens"].values()) != found["target_tokens"]:
+        raise CurateError("the tokens do not add up to the target")
+    return dict(found["weights"])
+
+
+def _blend(mix: _Mix) -> list[str]:
+    return [word for name, share in mix.weights.items() for word in (f"{share:.6f}", mix.places[name])]
+
+
+def _from_blend(words: list[str], source: Places) -> Weights:
+    return {source[place]: float(share) for share, place in zip(words[::2], words[1::2], strict=True)}
+
+
+def _megatron(mix: _Mix) -> str:
+    return "--data-path " + shlex.join(_blend(mix))
+
+
+def _read_megatron(text: str, source: Places) -> Weights:
+    return _from_blend(shlex.split(text)[1:], source)
+
+
+def _megatron_json(mix: _Mix) -> str:
+    return json.dumps({"train": _blend(mix)}, indent=1)
+
+
+def _read_megatron_json(text: str, source: Places) -> Weights:
+    return _from_blend(json.loads(text)["train"], source)
+
+
+def _datasets(mix: _Mix) -> str:
+    return json.dumps({"sources": list(mix.weights), "probabilities": list(mix.weights.values())}, indent=1)
+
+
+def _read_datasets(text: str, source: Places) -> Weights:
+    found = json.loads(text)
+    return dict(zip(found["sources"], found["probabilities"], strict=True))
+
+
+def _olmo_core(mix: _Mix) -> str:
+    """A source that is read more than once needs leave to be repeated, rounded up so that rounding never forbids what the mix asks for."""
+    sources = [
+        {"source_name": name, "target_ratio": share, "paths": [f"{mix.places[name]}/*.npy"]}
+        | {"max_repetition_ratio": max(1.0, math.ceil(100 * mix.repeats[name]) / 100)}
+        for name, share in mix.weights.items()
+    ]
+    return _yaml({"requested_tokens": mix.target_tokens, "source_list": {"sources": sources}})
+
+
+def _read_olmo_core(text: str, source: Places) -> Weights:
+    return {entry["source_name"]: entry["target_ratio"] for entry in yaml.safe_load(text)["source_list"]["sources"]}
+
+
+def _streaming(mix: _Mix) -> str:
+    return _yaml({"streams": {name: {"local": mix.places[name], "proportion": share} for name, share in mix.weights.items()}})
+
+
+def _read_streaming(text: str, source: Places) -> Weights:
+    return {name: stream["proportion"] for name, stream in yaml.safe_load(text)["streams"].items()}
+
+
+def _torchtitan(mix: _Mix) -> str:
+    """`datasets` is the user's: source → dataset. Each is packed before the mix, or weights would count documents."""
+    rows = [
+        f"        WeightedDataset(dataset=ConcatThenSplitPackingConfig(dataset=datasets[{name!r}]), weight={share!r}),"
+        for name, share in mix.weights.items()
+    ]
+    head = "from torchtitan.components.data import ConcatThenSplitPackingConfig, DatasetMixConfig, WeightedDataset"
+    return "\n".join([head, "", "rows = DatasetMixConfig(", "    datasets=(", *rows, "    ),", ")"])
+
+
+def _read_torchtitan(text: str, source: Places) -> Weights:
+    found = {}
+    for call in ast.walk(ast.parse(text)):
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "WeightedDataset":
+            arguments = {keyword.arg: keyword.value for keyword in call.keywords}
+            name = next(node for node in ast.walk(arguments["dataset"]) if isinstance(node, ast.Subscript))
+            found[ast.literal_eval(name.slice)] = ast.literal_eval(arguments["weight"])
+    return found
+
+
+def _nanotron(mix: _Mix) -> str:
+    return _yaml({"data": {"dataset": {"dataset_folder": [mix.places[n] for n in mix.weights], "dataset_weights": list(mix.weights.values())}}})
+
+
+def _read_nanotron(text: str, source: Places) -> Weights:
+    found = yaml.safe_load(text)["data"]["dataset"]
+    return {source[place]: share for place, share in zip(found["dataset_folder"], found["dataset_weights"], strict=True)}
+
+
+def _yaml(value: Any) -> str:
+    return str(yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=10**6)).rstrip("\n")
+
+
+FORMS: dict[str, tuple[Callable[[_Mix], str], Callable[[str, Places], Weights]]] = {
+    "json": (_json, _read_json),
+    "megatron": (_megatron, _read_megatron),
+    "megatron-json": (_megatron_json, _read_megatron_json),
+    "datasets": (_datasets, _read_datasets),
+    "olmo-core": (_olmo_core, _read_olmo_core),
+    "streaming": (_streaming, _read_streaming),
+    "torchtitan": (_torchtitan, _read_torchtitan),
+    "nanotron": (_nanotron, _read_nanotron),
+}

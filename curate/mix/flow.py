@@ -1,218 +1,213 @@
 """The steps of a mix in order, as plain data: which runs, what follows from their scores, what is written down.
 
-    plan_runs   spec, tokens        → runs of the swarm
-    recommend   spec, tokens, runs  → the proposal of the laws
-    plan_confirm                    → the same mixes under fresh seeds
-    conclude                        → the solved mix, and what the report shows
+    plan_runs      setting               → runs of the swarm
+    swarm_of       runs, scores          → the table that laws are fitted to, and the noise
+    problem_of     setting, table, laws  → what is to be solved
+    recommend      problem               → the proposal of the laws
+    plan_confirm   proposal              → the same mixes under fresh seeds
 
-Nothing here trains or reads corpora; curate.mix.stage runs the steps as tasks.
+Nothing here trains or reads corpora; curate.mix.stage runs the steps as tasks, curate.mix.conclude says what came of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
 from curate.errors import InputError
-from curate.mix import law, limits, sample, solve, verdict
+from curate.mix import sensitivity, sequential, solve
+from curate.mix.fitted import Fitted
+from curate.mix.law import SuiteLaw
+from curate.mix.sample import as_shares, as_vector, sample_mixes
+from curate.mix.setting import Setting, as_mix, coordinates, in_coordinates, limits_in, natural_mix, tokens_in, traits_in
 from curate.mix.stream import pool_tokens
+from curate.mix.table import Swarm
 from curate.specs.load import resolved
-from curate.specs.mix import Mix, SolvedMix, SolvedScore, SolvedSource
+from curate.specs.mix import Proxy
 
 CONFIRM_SEED = 1_000_003  # seeds of the confirmation, far from the swarm's
+Array = NDArray[np.float64]
 Run = dict[str, Any]
+Scores = Mapping[str, Mapping[str, float] | None]  # run → suite → bits per byte; None for a run that failed
 
 
-def plan_runs(spec: Mix, tokens: Mapping[str, int]) -> list[Run]:
+def plan_runs(setting: Setting) -> list[Run]:
     """Return the runs of the swarm: the mixes under one seed, then the natural mix again under others, which measures the noise.
 
-    `tokens` are those available per source. A run is JSON-able: run, weights, seed, pools, proxy.
+    A run is JSON-able: run, weights, seed, pools, proxy, and what is special about a later phase.
     """
-    mixes = sample.sample_mixes(spec.swarm, spec.constraints, tokens)
-    limits.bounds(spec.constraints, tokens, spec.target.tokens)  # what cannot be met is said before anything is trained
-    seeds = [(mix, spec.swarm.seed) for mix in mixes]
-    seeds += [(mixes[0], spec.swarm.seed + 1 + i) for i in range(spec.swarm.replicates)]
-    return [_run(spec, tokens, f"run-{i:03d}", mix, seed, spec.proxy.tokens) for i, (mix, seed) in enumerate(seeds)]
+    limits_in(setting)  # what cannot be met is said before anything is trained
+    swarm, proxy = setting.spec.swarm, setting.spec.proxy
+    _, spread = coordinates(setting.leaves, setting.kept)
+    drawn = sample_mixes(swarm, limits_in(setting, repetition=False), tokens_in(setting), traits_in(setting))
+    mixes = [as_shares(setting.leaves, spread @ np.array(list(mix.values()))) for mix in drawn]
+    runs = [_run(setting, f"run-{i:03d}", mix, swarm.seed, proxy) for i, mix in enumerate(mixes)]
+    return runs + [_run(setting, f"repeat-{i + 1}", mixes[0], swarm.seed + 1 + i, proxy) for i in range(swarm.replicates)]
 
 
-def _run(spec: Mix, tokens: Mapping[str, int], name: str, mix: Mapping[str, float], seed: int, proxy_tokens: int) -> Run:
-    proxy = resolved(spec.proxy) | {"tokens": proxy_tokens}
-    pools = pool_tokens(tokens, spec.target.tokens, proxy_tokens) if spec.proxy.simulate_repeats else dict.fromkeys(sorted(tokens))
-    return {"run": name, "weights": dict(sorted(mix.items())), "seed": seed, "pools": pools, "proxy": proxy}
+def plan_round(setting: Setting, problem: solve.Problem, repeats: Mapping[str, Array], num_runs: int) -> dict[str, Any]:
+    """Return the next runs of a sequential swarm, none when it is to stop, and why: {runs, expected_gain, noise, why}."""
+    most = setting.spec.swarm.max_runs or 10 * (len(problem.names) + 1)
+    count = min(setting.spec.swarm.batch or 0, most - num_runs)
+    solution = solve.solve(problem)
+    rule = sequential.should_stop(problem, repeats, solution)
+    found = {"expected_gain": rule.expected_gain, "noise": rule.noise, "why": rule.why, "runs": []}
+    if count <= 0 or rule.stop:
+        return found | ({"why": f"{rule.why}; {most} runs are the most that the spec allows"} if count <= 0 and not rule.stop else {})
+    mixes = [as_mix(setting, mix) for mix in sequential.propose_runs(problem, count, solution)]
+    return found | {"runs": [_run(setting, f"run-{num_runs + i:03d}", m, setting.spec.swarm.seed, setting.spec.proxy) for i, m in enumerate(mixes)]}
 
 
-def problem_of(spec: Mix, tokens: Mapping[str, int], runs: list[Run], scores: Mapping[str, Mapping[str, float] | None]) -> solve.Problem:
-    """Fit a law per suite and put together what is to be solved. `scores`: run → suite → bits per byte, None for a run that failed.
+def _run(setting: Setting, name: str, mix: Mapping[str, float], seed: int, proxy: Proxy) -> Run:
+    target = setting.spec.target.tokens
+    pools = pool_tokens(setting.tokens, target, proxy.tokens) if proxy.simulate_repeats else dict.fromkeys(setting.leaves)
+    run: Run = {"run": name, "weights": dict(sorted(mix.items())), "seed": seed, "pools": pools, "proxy": resolved(proxy)}
+    if setting.start is not None:
+        run["start"] = setting.start
+    if setting.min_document_tokens > 1:
+        run["min_document_tokens"] = setting.min_document_tokens
+    return run
+
+
+def swarm_of(runs: list[Run], scores: Scores, suites: Sequence[str], kept: Mapping[str, float]) -> tuple[Swarm, dict[str, Array]]:
+    """Return the table of the swarm, without replicates and failed runs, and suite → scores of the natural mix under all seeds.
 
     Raises InputError when too few runs are left.
     """
-    names = sorted(tokens)
+    leaves = sorted(runs[0]["weights"])
     done = [run for run in runs if scores[run["run"]] is not None]
-    swarm = [run for run in done if run["seed"] == spec.swarm.seed]
-    if len(swarm) < len(names) + 2:
-        raise InputError(f"only {len(swarm)} of {len(runs)} proxies trained without failing", where="swarm", hint="lower proxy.learning_rate")
-    mixes = np.stack([sample.as_vector(run["weights"], names) for run in swarm])
-    natural = sample.as_vector(limits.natural_weights(tokens), names)
+    swarm = [run for run in done if run["seed"] == runs[0]["seed"]]
+    least = len(coordinates(leaves, kept)[0]) + 2
+    if len(swarm) < least:
+        what = f"only {len(swarm)} of {len(runs)} proxies trained without failing; {least} are needed"
+        raise InputError(what, where="swarm", hint="lower proxy.learning_rate")
     same = [run for run in done if run["weights"] == runs[0]["weights"]]
-    measured, laws = {}, {}
-    for suite in spec.suites:
-        measured[suite] = np.array([_score(scores, run["run"], suite) for run in swarm])
-        repeated = [_score(scores, run["run"], suite) for run in same]
-        noise = float(np.std(repeated, ddof=1)) if len(repeated) > 1 else None
-        laws[suite] = law.choose_law(suite, mixes, measured[suite], spec.law, noise)
-    low, high = limits.bounds(spec.constraints, tokens, spec.target.tokens)
-    importance = {name: suite.weight for name, suite in spec.suites.items()}
-    protected = tuple(name for name, suite in spec.suites.items() if suite.protect)
-    return solve.Problem(names, mixes, measured, laws, importance, natural, low, high, spec.constraints.natural_pull, protected)
+    mixes = np.stack([as_vector(run["weights"], leaves) for run in swarm])
+    table = {suite: np.array([_score(scores, run, suite) for run in swarm]) for suite in suites}
+    repeats = {suite: np.array([_score(scores, run, suite) for run in same]) for suite in suites}
+    return Swarm([run["run"] for run in swarm], leaves, mixes, table), repeats
 
 
-def _score(scores: Mapping[str, Mapping[str, float] | None], run: str, suite: str) -> float:
-    found = scores[run]
+def _score(scores: Scores, run: Run, suite: str) -> float:
+    found = scores[run["run"]]
     assert found is not None
     return found[suite]
 
 
-def recommend(spec: Mix, tokens: Mapping[str, int], runs: list[Run], scores: Mapping[str, Mapping[str, float] | None]) -> dict[str, Any]:
-    """Return the proposal as plain data: weights with intervals, predictions, gain, laws, and the points of the report's charts."""
-    problem = problem_of(spec, tokens, runs, scores)
+def noise_of(repeats: Mapping[str, Array]) -> dict[str, float | None]:
+    """Return suite → the standard deviation of a repeated run; None where it was not repeated."""
+    return {suite: float(np.std(values, ddof=1)) if len(values) > 1 else None for suite, values in repeats.items()}
+
+
+def problem_of(setting: Setting, swarm: Swarm, laws: Mapping[str, SuiteLaw]) -> solve.Problem:
+    """Return what is to be solved; `swarm` is in coordinates (curate.mix.setting), as the laws are."""
+    spec = setting.spec
+    return solve.Problem(
+        names=swarm.sources,
+        mixes=swarm.mixes,
+        scores=swarm.scores,
+        laws=dict(laws),
+        importance={name: suite.weight for name, suite in spec.suites.items()},
+        natural=in_coordinates(setting.leaves, setting.kept, natural_mix(setting)[None])[0],
+        limits=limits_in(setting),
+        pull=spec.constraints.natural_pull,
+        protected=tuple(name for name, suite in spec.suites.items() if suite.protect),
+        objective=spec.objective,
+    )
+
+
+def reduced(swarm: Swarm, kept: Mapping[str, float]) -> Swarm:
+    """Return the table of the swarm in coordinates."""
+    if not kept:
+        return swarm
+    return Swarm(swarm.runs, coordinates(swarm.sources, kept)[0], in_coordinates(swarm.sources, kept, swarm.mixes), swarm.scores)
+
+
+def only(swarm: Swarm, suite: str) -> Swarm:
+    """Return the table with the scores of one suite."""
+    return Swarm(swarm.runs, swarm.sources, swarm.mixes, {suite: swarm.scores[suite]})
+
+
+def recommend(problem: solve.Problem, fitted: Fitted, setting: Setting | None = None) -> dict[str, Any]:
+    """Return the proposal as plain data: weights with intervals, predictions, gain, laws, sensitivity, and the points of the report's charts.
+
+    Weights are those of leaves; what the laws and the sensitivity speak of are coordinates, which differ only when a mix is reused.
+    """
     found = solve.solve(problem)
-    shares = sample.as_shares(problem.names, found.weights)
-    laws = {}
-    for suite, fitted in problem.laws.items():
-        predicted = problem.scores[suite] - fitted.residuals
-        laws[suite] = {
-            "law": fitted.full.kind,
-            "why": fitted.why,
-            "errors": fitted.errors,
-            "noise": fitted.noise,
-            "measured": problem.scores[suite].tolist(),
-            "left_out": predicted.tolist(),
-        }
+    names, spread = coordinates(setting.leaves, setting.kept) if setting is not None else (problem.names, np.eye(len(problem.names)))
+    leaves = setting.leaves if setting is not None else problem.names
+    natural = natural_mix(setting) if setting is not None else problem.natural
+
+    def of_leaves(values: Array) -> dict[str, float]:
+        return dict(zip(leaves, (spread @ values).tolist(), strict=True))
+
     return {
-        "weights": shares,
-        "low": dict(zip(problem.names, found.low.tolist(), strict=True)),
-        "high": dict(zip(problem.names, found.high.tolist(), strict=True)),
-        "natural": dict(zip(problem.names, problem.natural.tolist(), strict=True)),
+        "weights": as_shares(leaves, spread @ found.weights),
+        "low": of_leaves(found.low),
+        "high": of_leaves(found.high),
+        "natural": dict(zip(leaves, natural.tolist(), strict=True)),
         "gain": list(found.gain),
         "gain_uncorrected": found.gain_uncorrected,
         "gain_over_uniform": list(found.gain_over_uniform),
         "predictions": found.predictions,
         "nearest_run": found.nearest_run,
-        "warnings": found.warnings + _failures(runs, scores),
-        "laws": laws,
-    }
+        "usual_distance": found.usual_distance,
+        "warnings": found.warnings,
+        "laws": fitted.laws,
+        "sensitivity": sensitivity.analyze(problem, found),
+        "path": _path(problem, found.weights),
+        "predicted": _predicted(problem),
+        "coordinates": names,
+        "runs": [{"run": run, "weights": dict(zip(fitted.swarm.sources, mix.tolist(), strict=True))} for run, mix in
+                 zip(fitted.swarm.runs, fitted.swarm.mixes, strict=True)],
+    }  # fmt: skip
 
 
-def _failures(runs: list[Run], scores: Mapping[str, Mapping[str, float] | None]) -> list[str]:
+def _path(problem: solve.Problem, weights: Array) -> dict[str, Any]:
+    """Return what the laws say on the straight way from the natural mix (0) to the solved one (1): {at, suites: suite → {mean, low, high}}."""
+    at = np.linspace(0, 1, 13)
+    mixes = problem.natural + at[:, None] * (weights - problem.natural)
+    suites = {suite: dict(zip(("mean", "low", "high"), (v.tolist() for v in law.predict(mixes)), strict=True)) for suite, law in problem.laws.items()}
+    return {"at": at.tolist(), "suites": suites}
+
+
+def _predicted(problem: solve.Problem) -> dict[str, dict[str, list[float]]]:
+    """Return suite → {mean, low, high} at the runs of the swarm."""
+    found = {}
+    for suite, law in problem.laws.items():
+        found[suite] = dict(zip(("mean", "low", "high"), (v.tolist() for v in law.predict(problem.mixes)), strict=True))
+    return found
+
+
+def failures(runs: list[Run], scores: Scores) -> list[str]:
+    """Return what to say of runs that failed."""
     failed = [run["run"] for run in runs if scores[run["run"]] is None]
     return [f"{len(failed)} of {len(runs)} proxies diverged and were left out: {', '.join(failed)}"] if failed else []
 
 
-def plan_confirm(spec: Mix, tokens: Mapping[str, int], proposal: Mapping[str, Any]) -> list[Run]:
-    """Return the runs that confirm: the solved mix and its rivals, each under the same fresh seeds."""
-    names = sorted(tokens)
-    mixes = {"solved": proposal["weights"]}
-    for rival in spec.confirm.against:
-        mix = np.full(len(names), 1 / len(names)) if rival == "uniform" else sample.as_vector(limits.natural_weights(tokens), names)
-        mixes[rival] = sample.as_shares(names, mix)
-    size = spec.confirm.tokens or spec.proxy.tokens
-    return [
-        _run(spec, tokens, f"{name}-{i}", mix, CONFIRM_SEED + spec.swarm.seed + i, size)
-        for name, mix in mixes.items()
-        for i in range(spec.confirm.seeds)
-    ]
+def plan_confirm(setting: Setting, proposal: Mapping[str, Any], rivals: Mapping[str, Mapping[str, float]]) -> list[Run]:
+    """Return the runs that confirm: the solved mix and its rivals, each under the same fresh seeds.
 
-
-def conclude(
-    spec: Mix, tokens: Mapping[str, int], proposal: Mapping[str, Any], scores: Mapping[str, pa.Table], made_from: dict[str, str]
-) -> tuple[SolvedMix, list[dict[str, Any]], str]:
-    """Return the solved mix, the table of paired differences (natural first), and the verdict in words.
-
-    `scores`: run → its table of scores per item, without rows for a run that diverged. A seed counts when all its runs worked.
+    `rivals` are those of the spec that are neither natural nor uniform: name → weights.
     """
-    importance = {name: suite.weight for name, suite in spec.suites.items()}
-    sides = ["solved", *spec.confirm.against]
-    seeds = [i for i in range(spec.confirm.seeds) if all(scores[f"{side}-{i}"].num_rows for side in sides)]
-    if len(seeds) < 2:
-        raise InputError("too few confirming proxies trained without failing", where="confirm", hint="lower proxy.learning_rate")
-    tables = {side: [scores[f"{side}-{i}"] for i in seeds] for side in sides}
-    found = {rival: verdict.compare(tables["solved"], tables[rival], importance) for rival in ["natural", *spec.confirm.against]}
-    against_natural = found["natural"]
-    hurt = [name for name, suite in spec.suites.items() if suite.protect and against_natural.suites[name].verdict == "worse"]
-    keep = "solved" if against_natural.overall.verdict == "better" and not hurt else "natural"
-    suites = {}
-    for suite, predicted in proposal["predictions"].items():
-        row = against_natural.suites[suite]
-        values = {name: round(predicted[name], 5) for name in ("natural", "solved", "low", "high")}
-        confirmed = {"confirmed": round(row.difference, 5), "confirmed_low": round(row.low, 5), "confirmed_high": round(row.high, 5)}
-        suites[suite] = SolvedScore(law=proposal["laws"][suite]["law"], **values, **confirmed, verdict=row.verdict)
-    gain = tuple(round(value, 5) for value in proposal["gain"])
-    solved = SolvedMix(
-        name=spec.name,
-        verdict=against_natural.overall.verdict,
-        keep=keep,
-        target_tokens=spec.target.tokens,
-        weights={name: _source(name, keep, spec, tokens, proposal) for name in sorted(tokens)},
-        scores=suites,
-        predicted_gain=(gain[0], gain[1], gain[2]),
-        warnings=proposal["warnings"],
-        made_from=made_from,
-    )
-    return solved, _rows(found), _in_words(proposal, against_natural, hurt)
-
-
-def _rows(found: Mapping[str, verdict.Verdict]) -> list[dict[str, Any]]:
-    """Return one row per rival and suite, and first, per rival, the row of all suites together (relative: 1 is the rival)."""
-    rows = []
-    for rival, one in found.items():
-        for suite, row in {"all, relative": one.overall, **one.suites}.items():
-            numbers = {"mine": row.chosen, "theirs": row.rival, "mean": row.difference, "low": row.low, "high": row.high}
-            rows.append({"suite": suite, "rival": rival, **numbers, "word": row.verdict})
-    return rows
-
-
-def _source(name: str, keep: str, spec: Mix, tokens: Mapping[str, int], proposal: Mapping[str, Any]) -> SolvedSource:
-    weight = round(proposal["weights" if keep == "solved" else "natural"][name], 6)
-    return SolvedSource(
-        weight=weight,
-        solved=proposal["weights"][name],
-        low=round(proposal["low"][name], 6),
-        high=round(proposal["high"][name], 6),
-        natural=round(proposal["natural"][name], 6),
-        available_tokens=tokens[name],
-        repeats=round(weight * spec.target.tokens / tokens[name], 3),
-    )
-
-
-def _in_words(proposal: Mapping[str, Any], found: verdict.Verdict, hurt: list[str]) -> str:
-    """Return the verdict as a few plain sentences."""
-    gain, measured = proposal["gain"], found.overall
-    ordered = sorted(proposal["weights"].items(), key=lambda item: -item[1])
-    shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in ordered)
-    natural = ", ".join(f"{name} {100 * proposal['natural'][name]:.1f} %" for name, _ in ordered)
-    what = {
-        "better": "The solved mix is better than the natural one",
-        "worse": "The solved mix is worse than the natural one: keep the natural mix",
-        "no_difference_shown": "No difference between the solved and the natural mix was shown: keep the natural mix, or train more seeds",
-    }[measured.verdict]
-    worse = [name for name, suite in found.suites.items() if suite.verdict == "worse"]
-    but = f", but worse on {', '.join(worse)}" if worse and measured.verdict == "better" else ""
-    inside = gain[1] <= -measured.difference <= gain[2]
-    lines = [
-        f"{what}{but}.",
-        *([f"{', '.join(hurt)} may not get worse: keep the natural mix."] if hurt else []),
-        f"Confirmed with {found.num_seeds} fresh seeds: bits per byte change by {_percent(measured.difference)} "
-        f"(95 % interval {_percent(measured.low)} to {_percent(measured.high)}).",
-        f"Predicted from the swarm: {_percent(-gain[0])} (90 % interval {_percent(-gain[2])} to {_percent(-gain[1])}); what was confirmed lies "
-        f"{'inside' if inside else 'outside'}.",
-        f"solved   {shares}",
-        f"natural  {natural}",
+    leaves, confirm = setting.leaves, setting.spec.confirm
+    mixes = {"solved": proposal["weights"]}
+    for name in confirm.rivals:
+        if name == "uniform":
+            mixes[name] = as_shares(leaves, np.full(len(leaves), 1 / len(leaves)))
+        elif name == "natural":
+            mixes[name] = as_shares(leaves, natural_mix(setting))
+        else:
+            mixes[name] = as_shares(leaves, as_vector(rivals[name], leaves))
+    proxy = confirm.proxy or setting.spec.proxy
+    if confirm.tokens is not None:
+        proxy = msgspec.structs.replace(proxy, tokens=confirm.tokens)
+    return [
+        _run(setting, f"{name}-{i}", mix, CONFIRM_SEED + setting.spec.swarm.seed + i, proxy)
+        for name, mix in mixes.items()
+        for i in range(confirm.seeds)
     ]
-    return "\n".join([*lines, *(f"note: {warning}" for warning in proposal["warnings"])])
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:+.2f} %".replace("-", "\N{MINUS SIGN}")

@@ -1,21 +1,63 @@
-"""What a mix must satisfy: shares between bounds that add up to one. And, when nothing can, which limits exclude each other.
+"""What a mix must satisfy: linear limits on shares that add up to one. And, when no mix can, which limits exclude each other.
 
-Minimum, maximum, fixed shares and repetition all bound single shares, so feasibility has a closed form: every lower bound below its
-upper bound, all lower bounds together at most 1, all upper bounds at least 1.
+A limit is a row and a top, row @ w ≤ top, with the words in which a user would say it. Those on one share alone become bounds. Limits:
+
+    min, max, fixed   of a source (of all its quality buckets together), of a group, of synthetic text (max only)
+    repeats           share · target / available ≤ max_repeats, less what earlier phases have read; a source with quality buckets
+                      repeats its tokens so often on average
+    upsampling        the same for one bucket: at most max_upsampling
+    quality           a bucket is not repeated more often than the next better one
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.errors import SpecError
-from curate.specs.mix import Constraints, SourceLimits
+from curate.errors import InputError, SpecError
+from curate.mix.feasible import Facts, checked, project
+from curate.specs.mix import Constraints, GroupLimits, SourceLimits
 
-Vector = NDArray[np.float64]
+__all__ = ["Limit", "Limits", "Traits", "assemble", "free", "limits_of", "natural_weights", "project", "relaxed", "repeat_limit", "through"]
+
+Array = NDArray[np.float64]
 TINY = 1e-9
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """What limits need to know of a leaf: a source, or one quality bucket of a source."""
+
+    group: str | None = None
+    synthetic: bool = False
+    source: str | None = None  # that a bucket belongs to
+    rank: int = 0  # of a bucket; the worst is 0
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """One limit, row @ w <= top."""
+
+    row: Array  # [sources]
+    top: float
+    label: str  # in a user's words; the two halves of a fixed share have the same
+    kind: str  # min, max, fixed, repeats, upsampling, quality, group_min, group_max, group_fixed, synthetic
+    subject: str  # the source, bucket or group that it is about
+    growth: float = 0.0  # what `top` gains when the subject's available tokens double
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """All limits of a mix. Shares w, in the order of `names`, satisfy low <= w <= high, rows @ w <= tops, and add up to one."""
+
+    names: list[str]
+    low: Array  # [sources]
+    high: Array  # [sources]
+    rows: Array  # [m, sources]
+    tops: Array  # [m]
+    labels: list[str]  # of the rows
+    parts: list[Limit]  # what the arrays were put together from
 
 
 def natural_weights(tokens: Mapping[str, int]) -> dict[str, float]:
@@ -29,42 +71,116 @@ def natural_weights(tokens: Mapping[str, int]) -> dict[str, float]:
     return {name: tokens[name] / total for name in sorted(tokens)}
 
 
-def bounds(constraints: Constraints, tokens: Mapping[str, int], target_tokens: int | None) -> tuple[Vector, Vector]:
-    """Return the lowest and highest share of each source, sources sorted by name; without `target_tokens` repetition is free.
+# ── from the spec ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    Raises SpecError that names the limits that exclude each other.
+
+def limits_of(
+    constraints: Constraints,
+    tokens: Mapping[str, int],
+    target_tokens: int | None,
+    traits: Mapping[str, Traits] = {},
+    used: Mapping[str, int] = {},
+) -> Limits:
+    """Return the limits on the shares of the leaves in `tokens` (leaf → available), sorted by name.
+
+    Without `target_tokens` repetition is free, as it is when a swarm is sampled. `used`: tokens of each leaf that earlier phases have read.
+    Raises SpecError that names the limits that exclude each other, or a source or group that does not exist.
     """
     names = sorted(tokens)
+    kinds = {name: traits.get(name, Traits()) for name in names}
+    leaves = _leaves(names, kinds)
+    _check_names(constraints, leaves, kinds)
+    parts: list[Limit] = []
+    for source, members in leaves.items():
+        parts += _share_parts(constraints.sources.get(source, SourceLimits()), source, _mark(names, members))
+        parts += _quality_parts(names, tokens, sorted(members, key=lambda leaf: kinds[leaf].rank))
+    if target_tokens:
+        parts += _repeat_parts(constraints, tokens, target_tokens, leaves, used)
+    parts += _group_parts(constraints, names, kinds)
+    return checked(assemble(names, parts), Facts(constraints, tokens, target_tokens))
+
+
+def _leaves(names: Sequence[str], traits: Mapping[str, Traits]) -> dict[str, list[str]]:
+    """Return source → its leaves."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(traits[name].source or name, []).append(name)
+    return found
+
+
+def _check_names(constraints: Constraints, leaves: Mapping[str, list[str]], traits: Mapping[str, Traits]) -> None:
     for name in constraints.sources:
-        if name not in tokens:
-            raise SpecError(
-                f"constraints name the source '{name}', which the mix does not have", where="constraints.sources", hint=f"known: {', '.join(names)}"
-            )
-    low, high = np.zeros(len(names)), np.ones(len(names))
-    supply = {name: repeat_limit(constraints, name) * tokens[name] / target_tokens if target_tokens else np.inf for name in names}
-    for i, name in enumerate(names):
-        limits = constraints.sources.get(name, SourceLimits())
-        low[i], top = (limits.min, limits.max) if limits.fixed is None else (limits.fixed, limits.fixed)
-        high[i] = min(top, supply[name])
-        if low[i] > high[i] + TINY:
-            word = "min" if limits.fixed is None else "fixed"
-            raise SpecError(
-                f"{word} {low[i]:g} of the target's {target_tokens:,} tokens needs {low[i] * (target_tokens or 0) / tokens[name]:.3g} repeats of "
-                f"{tokens[name]:,} tokens; max_repeats is {repeat_limit(constraints, name):g}",
-                where=f"constraints.sources.{name}",
-                hint="lower the share, raise max_repeats, or collect more of this source",
-            )
-    if low.sum() > 1 + TINY:
-        parts = ", ".join(f"{name} {share:g}" for name, share in zip(names, low, strict=True) if share > 0)
-        raise SpecError(f"the minimum and fixed shares add up to {low.sum():g}, more than 1: {parts}", where="constraints.sources")
-    if high.sum() < 1 - TINY:
-        parts = ", ".join(f"{name} {share:.3g} ({_why(constraints, name, share)})" for name, share in zip(names, high, strict=True))
-        raise SpecError(
-            f"the highest shares allowed add up to {high.sum():.3g}, less than 1: {parts}",
-            where="constraints",
-            hint="raise max_repeats, lower target.tokens, or add sources",
-        )
-    return low, np.minimum(high, 1.0)
+        if name not in leaves:
+            known = ", ".join(sorted(leaves))
+            raise SpecError(f"constraints name the source '{name}', which the mix does not have", where="constraints.sources", hint=f"known: {known}")
+    groups = sorted({trait.group for trait in traits.values() if trait.group})
+    for group in constraints.groups:
+        if group not in groups:
+            hint = f"known: {', '.join(groups)}" if groups else "give sources a `group` first"
+            raise SpecError(f"constraints name the group '{group}', which no source is in", where="constraints.groups", hint=hint)
+
+
+def _mark(names: Sequence[str], members: Sequence[str]) -> Array:
+    return np.array([float(name in members) for name in names])
+
+
+def _share_parts(limits: SourceLimits | GroupLimits, subject: str, mark: Array) -> list[Limit]:
+    """Return the limits min, max and fixed of a source or group."""
+    low, high, fixed = limits.min, limits.max, limits.fixed
+    kind, what = ("group_", f"group {subject}") if isinstance(limits, GroupLimits) else ("", subject)
+    if fixed is not None:
+        label = f"{what} fixed at {fixed:g}"
+        return [Limit(mark, fixed, label, f"{kind}fixed", subject), Limit(-mark, -fixed, label, f"{kind}fixed", subject)]
+    parts = []
+    if low > 0:
+        parts.append(Limit(-mark, -low, f"{what} at least {low:g}", f"{kind}min", subject))
+    if high < 1:
+        parts.append(Limit(mark, high, f"{what} at most {high:g}", f"{kind}max", subject))
+    return parts
+
+
+def _quality_parts(names: Sequence[str], tokens: Mapping[str, int], members: Sequence[str]) -> list[Limit]:
+    """Return, for buckets from worst to best, that repeats do not fall: w_b / A_b <= w_c / A_c, scaled to numbers near one."""
+    total = sum(tokens[name] for name in members)
+    parts = []
+    for worse, better in pairwise(members):
+        row = (_mark(names, [worse]) / tokens[worse] - _mark(names, [better]) / tokens[better]) * total / len(members)
+        row /= np.abs(row).max()
+        parts.append(Limit(row, 0.0, f"{better} repeated at least as often as {worse}", "quality", better))
+    return parts
+
+
+def _repeat_parts(
+    constraints: Constraints, tokens: Mapping[str, int], target: int, leaves: Mapping[str, list[str]], used: Mapping[str, int]
+) -> list[Limit]:
+    names = sorted(tokens)
+
+    def part(subject: str, members: Sequence[str], most: float, kind: str) -> Limit:
+        available, before = sum(tokens[name] for name in members), sum(used.get(name, 0) for name in members)
+        top = max(0.0, most * available - before) / target
+        read = f", of which earlier phases read {before:,}" if before else ""
+        word = "max_upsampling" if kind == "upsampling" else "max_repeats"
+        label = f"{subject} at most {top:.3g} ({word} {most:g} of {available:,} tokens{read})"
+        return Limit(_mark(names, members), top, label, kind, subject, growth=most * available / target)
+
+    parts = []
+    for source, members in leaves.items():
+        parts.append(part(source, members, repeat_limit(constraints, source), "repeats"))
+        if members != [source]:
+            parts += [part(leaf, [leaf], constraints.max_upsampling, "upsampling") for leaf in members]
+    return parts
+
+
+def _group_parts(constraints: Constraints, names: list[str], traits: Mapping[str, Traits]) -> list[Limit]:
+    parts = []
+    for group, limits in constraints.groups.items():
+        members = [name for name in names if traits[name].group == group]
+        parts += _share_parts(limits, group, _mark(names, members))
+    made = [name for name in names if traits[name].synthetic]
+    if constraints.max_synthetic is not None and made:
+        label = f"synthetic text at most {constraints.max_synthetic:g} ({', '.join(made)})"
+        parts.append(Limit(_mark(names, made), constraints.max_synthetic, label, "synthetic", "synthetic"))
+    return parts
 
 
 def repeat_limit(constraints: Constraints, name: str) -> float:
@@ -73,24 +189,42 @@ def repeat_limit(constraints: Constraints, name: str) -> float:
     return constraints.max_repeats if limits is None or limits.max_repeats is None else limits.max_repeats
 
 
-def _why(constraints: Constraints, name: str, share: float) -> str:
-    limits = constraints.sources.get(name, SourceLimits())
-    if limits.fixed is not None:
-        return "fixed"
-    return "max" if share >= limits.max - TINY and limits.max < 1 else f"max_repeats {repeat_limit(constraints, name):g}"
+# ── put together ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def project(weights: Vector, low: Vector, high: Vector) -> Vector:
-    """Return the nearest feasible mix to `weights` (Euclidean), by bisection on the common shift."""
-    below, above = float(np.min(low - weights)) - 1, float(np.max(high - weights)) + 1
-    for _ in range(100):
-        shift = (below + above) / 2
-        if np.clip(weights + shift, low, high).sum() < 1:
-            below = shift
+def assemble(names: list[str], parts: Sequence[Limit]) -> Limits:
+    """Return the limits as arrays: a part on one share alone is a bound, the others are rows. Does not check that a mix exists."""
+    low, high = np.zeros(len(names)), np.ones(len(names))
+    rows = []
+    for part in parts:
+        at = np.flatnonzero(part.row)
+        if len(at) != 1:
+            if len(at) or part.top < -TINY:  # a row of zeros says nothing, unless it says that nothing is possible
+                rows.append(part)
+        elif part.row[at[0]] > 0:
+            high[at[0]] = min(high[at[0]], part.top / part.row[at[0]])
         else:
-            above = shift
-    result = np.clip(weights + (below + above) / 2, low, high)
-    free = (result > low) & (result < high)
-    if free.any():
-        result[free] += (1 - result.sum()) / free.sum()
-    return np.asarray(result, np.float64)
+            low[at[0]] = max(low[at[0]], part.top / part.row[at[0]])
+    stacked = np.array([part.row for part in rows]).reshape(len(rows), len(names))
+    return Limits(names, low, high, stacked, np.array([part.top for part in rows], np.float64), [part.label for part in rows], list(parts))
+
+
+def free(names: list[str]) -> Limits:
+    """Return limits that limit nothing."""
+    return assemble(names, [])
+
+
+def relaxed(limits: Limits, changed: Callable[[Limit], float]) -> Limits:
+    """Return the limits with `changed(part)` added to each top."""
+    parts = [msgspec.structs.replace(part, top=part.top + change) if (change := changed(part)) else part for part in limits.parts]
+    return assemble(limits.names, parts)
+
+
+def through(limits: Limits, expand: Array, names: list[str]) -> Limits:
+    """Return the same limits for v, where w = expand @ v: a block with frozen inner shares is one column of `expand` [sources, names].
+
+    Raises SpecError when no v satisfies them.
+    """
+    if expand.shape != (len(limits.names), len(names)) or (expand < 0).any() or np.abs(expand.sum(0) - 1).max() > 1e-6:
+        raise InputError(f"columns that do not add up to one cannot stand for {len(limits.names)} sources", where="reuse")
+    return checked(assemble(list(names), [msgspec.structs.replace(part, row=part.row @ expand) for part in limits.parts]))

@@ -24,6 +24,7 @@ from curate.errors import InputError
 
 CHUNK = 256  # positions whose logits exist at once
 THETA = 10_000.0  # base of the rotary frequencies
+EPSILON = 1e-6  # of the norms
 
 Parameters = dict[str, Tensor]
 
@@ -84,7 +85,7 @@ def hidden_states(parameters: Parameters, tokens: Tensor, heads: int) -> Tensor:
     embedding = parameters["embedding"]
     width = embedding.shape[2]
     x = _rms(torch.stack([F.embedding(tokens[k].reshape(-1), embedding[k]) for k in range(K)]))
-    cos, sin = _rotary(length, width // heads)
+    cos, sin = rotary(length, width // heads, x.device)
     for i in range(sum(name.endswith(".qkv") for name in parameters)):
         p = {name: parameters[f"layers.{i}.{name}"] for name in ("attention_norm", "qkv", "output", "mlp_norm", "gate_up", "down")}
         y = _rms(x) * p["attention_norm"][:, None, :]
@@ -145,11 +146,12 @@ class _FusedLoss(torch.autograd.Function):
 
 
 def _rms(x: Tensor) -> Tensor:
-    return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
+    return F.rms_norm(x, (x.shape[-1],), eps=EPSILON)
 
 
-def _rotary(length: int, size: int) -> tuple[Tensor, Tensor]:
-    angles = torch.arange(length)[:, None] * THETA ** (-torch.arange(size // 2) / (size // 2))[None, :]
+def rotary(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the cosines and sines of the rotary angles, [length, size / 2] each."""
+    angles = torch.arange(length, device=device)[:, None] * THETA ** (-torch.arange(size // 2, device=device) / (size // 2))[None, :]
     return angles.cos(), angles.sin()
 
 

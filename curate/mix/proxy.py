@@ -11,6 +11,8 @@ A stored proxy keeps all that is needed to score it again, so changed suites nee
 from __future__ import annotations
 
 import math
+import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curate.mix import model
+from curate.errors import InputError
+from curate.mix import checkpoints, model, throughput
 from curate.mix.evaluate import Suite, load_suite, score_suites, write_scores
 from curate.mix.stream import Stream
 from curate.tokens.tokenizer import Encoder
 
 BETAS = (0.9, 0.95)
 CLIP = 1.0  # norm of a member's gradient
+CHECKPOINT_SECONDS = 60.0  # between two checkpoints
 TAIL = 0.1  # share of the steps whose mean loss is the final loss
 
 Folders = Mapping[str, Sequence[Path | str]]
@@ -33,41 +37,70 @@ Folders = Mapping[str, Sequence[Path | str]]
 
 def single_thread() -> None:
     """Make PyTorch repeatable: one thread, deterministic kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
 
 
-def train_group(runs: Sequence[Mapping[str, Any]], folders: Folders, vocab: int) -> tuple[model.Parameters, list[dict[str, Any]]]:
-    """Train one proxy per run, together. The runs may differ in weights and seed, not in their proxy.
+def train_group(  # noqa: PLR0913
+    runs: Sequence[Mapping[str, Any]], folders: Folders, vocab: int, checkpoint: Path | None = None, device: str | None = None
+) -> tuple[model.Parameters, list[dict[str, Any]]]:
+    """Train one proxy per run, together. The runs may differ in weights, seed and start, not in their proxy.
 
-    Returns the parameters, [K, …], and per run what was seen: loss, final loss (nats per token), realized tokens and repeats per
-    source, and `failed`, None or the reason.
+    Returns the parameters, [K, …], on the CPU, and per run what was seen: loss, final loss (nats per token), realized tokens and
+    repeats per source, what it was trained on, and `failed`, None or the reason. With `checkpoint`, a file, the state is kept there
+    every CHECKPOINT_SECONDS; what an earlier process left there is gone on with, to the same bits, and the file stays for the caller to remove.
     """
     single_thread()
     proxy = runs[0]["proxy"]
     assert all(run["proxy"] == proxy for run in runs), "the runs of a group have one proxy"
+    how = throughput.choose(len(runs), device)
     streams = [Stream(run, folders) for run in runs]
-    parameters = model.init_parameters({**proxy, "vocab": vocab}, [run["seed"] for run in runs])
+    parameters = {name: value.to(how.device) for name, value in _first_parameters(runs, vocab).items()}
+    optimizer = _optimizer(parameters, proxy)
+    seen = np.zeros((streams[0].num_steps, len(runs)))
+    mark = "" if checkpoint is None else checkpoints.fingerprint(runs, streams, vocab, how)
+    first = 0 if checkpoint is None else checkpoints.restore(checkpoint, mark, parameters, optimizer, seen)
+    add_gradients = throughput.gradients_of(how)
+    saved = time.monotonic()
+    for step in range(first, streams[0].num_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(proxy, step, streams[0].num_steps)
+        tokens = torch.from_numpy(np.stack([stream.batch(step) for stream in streams])).to(how.device)
+        seen[step] = add_gradients(parameters, tokens, proxy["heads"])
+        _clip(list(parameters.values()))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+        if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            checkpoints.store(checkpoint, mark, parameters, optimizer, seen[: step + 1])
+            saved = time.monotonic()
+    done = {name: value.detach().cpu() for name, value in parameters.items()}
+    return done, [_report(streams[k], seen[:, k], vocab, _finite(done, k)) | {"trained_on": how.words} for k in range(len(runs))]
+
+
+def _first_parameters(runs: Sequence[Mapping[str, Any]], vocab: int) -> model.Parameters:
+    """Return the parameters that the runs begin with: those of their seed, or of the stored proxy that `start` names."""
+    shape = {**runs[0]["proxy"], "vocab": vocab}
+    parameters = model.init_parameters(shape, [run["seed"] for run in runs])
+    for k, run in enumerate(runs):
+        if run.get("start") is None:
+            continue
+        before, _ = model.read_weights(Path(run["start"]))
+        if {name: value.shape[1:] for name, value in before.items()} != {name: value.shape[1:] for name, value in parameters.items()}:
+            raise InputError("has another shape than the proxy that should continue from it", where=str(run["start"]))
+        for name, value in before.items():
+            parameters[name][k] = value[0]
+    return parameters
+
+
+def _optimizer(parameters: model.Parameters, proxy: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Return AdamW over all parameters, their gradients being there and zero. Vectors do not decay."""
     for value in parameters.values():
-        value.requires_grad_()
+        value.requires_grad_().grad = torch.zeros_like(value)
     matrices = [value for value in parameters.values() if value.dim() == 3]
     vectors = [value for value in parameters.values() if value.dim() == 2]
     groups = [{"params": matrices, "weight_decay": proxy["weight_decay"]}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=proxy["learning_rate"], betas=BETAS, fused=True)
-    seen = np.zeros((streams[0].num_steps, len(runs)))
-    for step in range(streams[0].num_steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(proxy, step, streams[0].num_steps)
-        tokens = torch.from_numpy(np.stack([stream.batch(step) for stream in streams]))
-        loss = model.losses(parameters, tokens, proxy["heads"])
-        loss.sum().backward()  # type: ignore[no-untyped-call]
-        _clip([*matrices, *vectors])
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=False)
-        seen[step] = loss.detach().numpy()
-    for value in parameters.values():
-        value.requires_grad_(False)
-    return parameters, [_report(streams[k], seen[:, k], vocab, _finite(parameters, k)) for k in range(len(runs))]
+    return torch.optim.AdamW(groups, lr=proxy["learning_rate"], betas=BETAS, fused=True)
 
 
 def learning_rate(proxy: Mapping[str, Any], step: int, num_steps: int) -> float:
@@ -130,11 +163,16 @@ def train_run(run: Mapping[str, Any], folders: Folders, tokenizer: Path, suites:
 def train_runs(
     runs: Sequence[Mapping[str, Any]], folders: Folders, tokenizer: Path, files: Sequence[Path], checkpoint: Path | None = None
 ) -> list[dict[str, Any]]:
-    """Train a group of runs together, and write one proxy (safetensors) per run to `files`. Returns one report per run."""
+    """Train a group of runs together, and write one proxy (safetensors) per run to `files`. Returns one report per run.
+
+    `checkpoint`: a file that outlives a killed process, see `train_group`; it is gone when the proxies are there.
+    """
     vocab = Encoder.open(tokenizer).vocab_size
-    parameters, reports = train_group(runs, folders, vocab)
+    parameters, reports = train_group(runs, folders, vocab, checkpoint)
     for k, (run, file) in enumerate(zip(runs, files, strict=True)):
         model.write_weights(file, parameters, k, {"run": dict(run), "vocab": vocab})
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
     return reports
 
 

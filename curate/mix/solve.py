@@ -1,7 +1,7 @@
 """Laws and limits → the mix that the laws recommend, how sure that is, and what it would gain.
 
-Minimizes Σ ωⱼ · predictedⱼ(w) / predictedⱼ(natural) + pull · KL(w ‖ natural) over shares between their bounds that add up to one, by SLSQP with exact
-gradients from several fixed starts (the objective is convex for the parametric laws, but not for Gaussian processes). Deterministic.
+Minimizes the objective of curate.mix.objective over the feasible mixes, by SLSQP with exact gradients from several fixed starts (with the
+parametric laws the objective `bits` is convex; with Gaussian processes it is not). Deterministic.
 
 Intervals come from a Bayesian bootstrap over runs (Rubin 1981: smooth weights, so that no resample loses the one run that shows a source):
 every law is refitted and the mix solved again. The same resamples correct the predicted gain for the winner's curse (Efron's optimism): a
@@ -11,7 +11,7 @@ since a bootstrap knows nothing of what a law cannot express.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -20,26 +20,16 @@ from numpy.typing import NDArray
 
 from curate.errors import SpecError
 from curate.mix import law as laws_of
-from curate.mix.law import SuiteLaw
+from curate.mix.feasible import equalities, project
+from curate.mix.law import Fit
+from curate.mix.limits import Limits
+from curate.mix.objective import Evaluate, Fits, Problem, best_chance, fewest_bits, full_fits, law_error, relative_bits, scales
+
+__all__ = ["Problem", "Solution", "solve"]
 
 Array = NDArray[np.float64]
 RESAMPLES = 64
-FLOOR = 1e-6  # of a share, inside logarithms
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """What is to be solved. Sources are in the order of `names` everywhere."""
-
-    names: list[str]
-    mixes: Array  # of the swarm, [runs, sources]
-    scores: dict[str, Array]  # suite → [runs]
-    laws: dict[str, SuiteLaw]
-    importance: dict[str, float]  # suite → weight in the objective
-    natural: Array
-    low: Array
-    high: Array
-    pull: float = 0.01
-    protected: tuple[str, ...] = ()  # suites that may not get worse than under the natural mix
+Interval = tuple[float, float, float]  # mean, low, high
 
 
 class Solution(msgspec.Struct):
@@ -48,159 +38,168 @@ class Solution(msgspec.Struct):
     weights: Array
     low: Array  # 90 % interval over resampled runs
     high: Array
-    gain: tuple[float, float, float]  # over natural, corrected for the winner's curse: mean and 90 % interval
+    gain: Interval  # over natural, corrected for the winner's curse: mean and 90 % interval
     gain_uncorrected: float
-    gain_over_uniform: tuple[float, float, float]  # likewise
+    gain_over_uniform: Interval  # likewise
     predictions: dict[str, dict[str, float]]  # suite → natural, uniform, solved, low, high
     nearest_run: float  # total variation distance
+    usual_distance: float  # within which 90 % of the runs have another one
+    keep_natural: bool  # the interval of the gain includes zero
     warnings: list[str]
-
-
-Evaluate = Callable[[Array], tuple[float, Array]]
+    curse: float  # what was taken off the gain
+    refits: dict[str, Fit]  # suite → its law refitted to RESAMPLES resampled swarms
+    optima: Array  # the mixes that these recommend, [RESAMPLES, sources]
 
 
 def solve(problem: Problem) -> Solution:
     """Return the recommended mix. Raises SpecError when no mix keeps every protected suite."""
-    objective = _objective(problem, {suite: fitted.full for suite, fitted in problem.laws.items()})
-    weights = _minimize(problem, objective, _starts(problem), protect=True)
-    draws = _draws(problem)
-    refits = {
-        suite: laws_of.fit(fitted.full.kind, problem.mixes, problem.scores[suite], draws, fitted.full) for suite, fitted in problem.laws.items()
-    }
-    full = {suite: fitted.full for suite, fitted in problem.laws.items()}
-    again, own, seen = [], [], []
-    for b in range(RESAMPLES):
-        one = {suite: fit.one(b) for suite, fit in refits.items()}
-        other = _minimize(problem, _objective(problem, one), [weights], protect=False)
-        again.append(other)
-        own.append(_gain(problem, one, other))
-        seen.append(_gain(problem, full, other))
-    curse = max(0.0, float(np.mean(np.array(own) - np.array(seen))))
+    full, refits = full_fits(problem), resampled(problem)
+    weights = minimize(problem, objective_of(problem, full, refits), starts_of(problem))
+    optima = np.array([_again(problem, refits, b, weights) for b in range(RESAMPLES)])
+    curse = _curse(problem, full, refits, optima)
+    gain = gain_interval(problem, refits, weights, problem.natural, curse)
     uniform = np.full(len(problem.names), 1 / len(problem.names))
-    gain = _gain_interval(problem, refits, weights, problem.natural, curse)
-    low, high = np.quantile(np.array(again), [0.05, 0.95], axis=0)
+    low, high = np.quantile(optima, [0.05, 0.95], axis=0)
     distance, usual = _distances(problem, weights)
     return Solution(
         weights,
         np.minimum(low, weights),
         np.maximum(high, weights),
         gain,
-        _gain(problem, full, weights),
-        _gain_interval(problem, refits, weights, uniform, curse),
+        gain_of(problem, full, weights),
+        gain_interval(problem, refits, weights, uniform, curse),
         _predictions(problem, weights, uniform),
         distance,
+        usual,
+        gain[1] <= 0,
         _warnings(problem, weights, (distance, usual), gain),
+        curse,
+        refits,
+        optima,
     )
 
 
-def _objective(problem: Problem, fits: Mapping[str, Any]) -> Evaluate:
-    total = sum(problem.importance.values())
-    base = {suite: float(problem.laws[suite].full.predict(problem.natural[None])[0, 0]) for suite in fits}
-
-    def evaluate(w: Array) -> tuple[float, Array]:
-        value, gradient = 0.0, np.zeros(len(w))
-        for suite, fit in fits.items():
-            scale = problem.importance[suite] / total / base[suite]
-            if scale:
-                value += scale * float(fit.predict(w[None])[0, 0])
-                gradient += scale * fit.gradient(w)[0]
-        ratio = np.log(np.maximum(w, FLOOR) / problem.natural)
-        value += problem.pull * float(np.sum(w * ratio))
-        gradient += problem.pull * (ratio + 1)
-        return value, gradient
-
-    return evaluate
+def resampled(problem: Problem) -> dict[str, Fit]:
+    """Return suite → its law refitted to RESAMPLES resampled swarms, the same resamples for all suites."""
+    runs = len(problem.mixes)
+    draws = np.random.default_rng(0).dirichlet(np.ones(runs), RESAMPLES) * runs
+    return {suite: laws_of.fit(one.full.kind, problem.mixes, problem.scores[suite], draws, one.full) for suite, one in problem.laws.items()}
 
 
-def _starts(problem: Problem) -> list[Array]:
-    """Return natural, uniform and the three runs with the best scores, made feasible."""
-    from curate.mix.limits import project
+def objective_of(problem: Problem, fits: Fits, refits: Fits) -> Evaluate:
+    """Return what the problem wants minimized, as `fits` see it."""
+    if problem.objective == "chance":
+        return best_chance(problem, fits, refits, law_error(problem))
+    return fewest_bits(problem, fits)
 
+
+def starts_of(problem: Problem) -> list[Array]:
+    """Return the natural and the uniform mix and the three runs with the best scores; not all within the limits."""
     total = sum(problem.importance.values())
     merit = sum(problem.importance[s] / total * y / float(np.mean(y)) for s, y in problem.scores.items())
     best = problem.mixes[np.argsort(merit, kind="stable")[:3]]
-    uniform = np.full(len(problem.names), 1 / len(problem.names))
-    return [project(start, problem.low, problem.high) for start in (problem.natural, uniform, *best)]
+    return [problem.natural, np.full(len(problem.names), 1 / len(problem.names)), *best]
 
 
-def _minimize(problem: Problem, evaluate: Evaluate, starts: list[Array], protect: bool) -> Array:
-    from scipy.optimize import minimize
+def _again(problem: Problem, refits: Fits, b: int, start: Array) -> Array:
+    one = {suite: fit.one(b) for suite, fit in refits.items()}
+    free = msgspec.structs.replace(problem, protected=())
+    return minimize(free, objective_of(free, one, refits), [start])
 
-    from curate.mix.limits import project
 
-    constraints: list[dict[str, Any]] = [{"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones_like(w)}]
-    kept = [problem.laws[suite].full for suite in problem.protected] if protect else []
-    limits = [float(fit.predict(problem.natural[None])[0, 0]) for fit in kept]
-    for fit, limit in zip(kept, limits, strict=True):
-        constraints.append(
-            {
-                "type": "ineq",
-                "fun": lambda w, fit=fit, limit=limit: 100 * (limit - float(fit.predict(w[None])[0, 0])),
-                "jac": lambda w, fit=fit: -100 * fit.gradient(w)[0],
-            }
-        )
+# ── the solver ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def minimize(
+    problem: Problem, evaluate: Evaluate, starts: list[Array], limits: Limits | None = None, slack: Mapping[str, float] | None = None
+) -> Array:
+    """Return the best mix within the limits that keeps the protected suites. Raises SpecError when there is none.
+
+    `limits` stand in for the problem's; `slack`: by how much, relative, a protected suite may be worse than under the natural mix.
+    """
+    from scipy.optimize import minimize as slsqp
+
+    limits, ceilings = limits or problem.limits, _ceilings(problem, slack or {})
+    constraints = [*linear_constraints(limits), *_protection(problem, ceilings)]
+    box = list(zip(limits.low, limits.high, strict=True))
     best: tuple[float, Array] | None = None
     for start in starts:
-        found = minimize(
-            evaluate,
-            start,
-            jac=True,
-            method="SLSQP",
-            bounds=list(zip(problem.low, problem.high, strict=True)),
-            constraints=constraints,
-            options={"maxiter": 200, "ftol": 1e-10},
-        )
-        w = project(np.asarray(found.x), problem.low, problem.high)
-        feasible = all(float(fit.predict(w[None])[0, 0]) <= limit * (1 + 1e-4) for fit, limit in zip(kept, limits, strict=True))
-        value = evaluate(w)[0]
-        if feasible and np.isfinite(value) and (best is None or value < best[0] - 1e-9):
-            best = (value, w)
+        begin = project(start, limits)
+        found = slsqp(evaluate, begin, jac=True, method="SLSQP", bounds=box, constraints=constraints, options={"maxiter": 200, "ftol": 1e-10})
+        for w in (project(np.asarray(found.x), limits) if np.isfinite(found.x).all() else begin, begin):
+            value = evaluate(w)[0]
+            if _protects(problem, ceilings, w) and np.isfinite(value) and (best is None or value < best[0] - 1e-9):
+                best = (value, w)
     if best is None:
         suites = ", ".join(problem.protected)
         raise SpecError(f"no mix within the limits keeps {suites} as good as the natural mix does", where="evals", hint="protect fewer suites")
     return best[1]
 
 
-def _draws(problem: Problem) -> Array:
-    """Return the run weights of the resamples, [RESAMPLES, runs], the same for all suites."""
-    runs = len(problem.mixes)
-    return np.asarray(np.random.default_rng(0).dirichlet(np.ones(runs), RESAMPLES) * runs)
+def linear_constraints(limits: Limits) -> list[dict[str, Any]]:
+    """Return the constraints that are no bounds, as SLSQP takes them."""
+    matrix, at, rows, tops = equalities(limits)
+    found: list[dict[str, Any]] = []
+    if len(matrix):
+        found.append({"type": "eq", "fun": lambda w: matrix @ w - at, "jac": lambda w: matrix})
+    if len(rows):
+        found.append({"type": "ineq", "fun": lambda w: tops - rows @ w, "jac": lambda w: -rows})
+    return found
 
 
-def _gain_interval(problem: Problem, refits: Mapping[str, Any], w: Array, rival: Array, curse: float) -> tuple[float, float, float]:
+def _ceilings(problem: Problem, slack: Mapping[str, float]) -> dict[str, float]:
+    """Return protected suite → the most bits per byte that it may have."""
+    natural = problem.natural[None]
+    return {suite: (1 + slack.get(suite, 0.0)) * float(problem.laws[suite].full.predict(natural)[0, 0]) for suite in problem.protected}
+
+
+def _protection(problem: Problem, ceilings: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": "ineq",
+            "fun": lambda w, fit=problem.laws[suite].full, most=most: 100 * (most - float(fit.predict(w[None])[0, 0])),
+            "jac": lambda w, fit=problem.laws[suite].full: -100 * fit.gradient(w)[0],
+        }
+        for suite, most in ceilings.items()
+    ]
+
+
+def _protects(problem: Problem, ceilings: Mapping[str, float], w: Array) -> bool:
+    """Say whether no protected suite is predicted to be worse than it may be, within one part in ten thousand."""
+    return all(float(problem.laws[suite].full.predict(w[None])[0, 0]) <= most * (1 + 1e-4) for suite, most in ceilings.items())
+
+
+# ── what it gains ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def gain_of(problem: Problem, fits: Fits, w: Array) -> float:
+    """Return by how much `w` lowers the weighted bits, relative to the natural mix, as the first of these fits sees it."""
+    natural, mine = relative_bits(problem, fits, np.stack([problem.natural, w]))[0]
+    return float(natural - mine)
+
+
+def _curse(problem: Problem, full: Fits, refits: Fits, optima: Array) -> float:
+    """Return how much better the optimum of a resample looks in that resample than in the fit to all runs."""
+    both = np.vstack([problem.natural, optima])
+    own, seen = relative_bits(problem, refits, both), relative_bits(problem, full, both)[0]
+    gains = own[:, 0] - own[np.arange(RESAMPLES), 1 + np.arange(RESAMPLES)]
+    return max(0.0, float(np.mean(gains - (seen[0] - seen[1:]))))
+
+
+def gain_interval(problem: Problem, refits: Fits, w: Array, rival: Array, curse: float) -> Interval:
     """Return the gain of `w` over `rival`, less the winner's curse, with its 90 % interval.
 
     A resample's gain gets the leave-one-out errors of one run at random, the same run for all suites, as the error of the law at `w`.
     """
-    total = sum(problem.importance.values())
     chosen = np.random.default_rng(1).integers(len(problem.mixes), size=RESAMPLES)
-    drawn, mean = np.zeros(RESAMPLES), 0.0
-    for suite, fitted in problem.laws.items():
-        scale = problem.importance[suite] / total
-        base = float(fitted.full.predict(problem.natural[None])[0, 0])
-        predicted = refits[suite].predict(np.stack([w, rival]))
-        drawn += scale / base * (predicted[:, 1] - predicted[:, 0] + fitted.residuals[chosen])
-        both = fitted.full.predict(np.stack([w, rival]))[0]
-        mean += scale / base * float(both[1] - both[0])
+    error = np.zeros(len(problem.mixes))
+    for suite, scale in scales(problem).items():
+        error += scale * problem.laws[suite].residuals
+    both = np.stack([w, rival])
+    drawn = np.diff(relative_bits(problem, refits, both))[:, 0] + error[chosen]
+    mean = float(np.diff(relative_bits(problem, full_fits(problem), both)[0])[0]) - curse
     low, high = np.quantile(drawn, [0.05, 0.95]) - curse
-    return mean - curse, min(float(low), mean - curse), max(float(high), mean - curse)
-
-
-def _distances(problem: Problem, w: Array) -> tuple[float, float]:
-    """Return the total variation from `w` to the nearest run, and the distance within which 90 % of the runs have another run."""
-    apart = 0.5 * np.abs(problem.mixes[:, None] - problem.mixes[None]).sum(2) + np.eye(len(problem.mixes)) * 2
-    return float(0.5 * np.abs(problem.mixes - w).sum(1).min()), float(np.quantile(apart.min(1), 0.9))
-
-
-def _gain(problem: Problem, fits: Mapping[str, Any], w: Array) -> float:
-    """Return by how much `w` lowers the weighted bits, relative to the natural mix, as these fits see it."""
-    total = sum(problem.importance.values())
-    gain = 0.0
-    for suite, fit in fits.items():
-        natural, mine = fit.predict(np.stack([problem.natural, w]))[0]
-        base = float(problem.laws[suite].full.predict(problem.natural[None])[0, 0])
-        gain += problem.importance[suite] / total * float(natural - mine) / base
-    return gain
+    return mean, min(float(low), mean), max(float(high), mean)
 
 
 def _predictions(problem: Problem, weights: Array, uniform: Array) -> dict[str, dict[str, float]]:
@@ -211,7 +210,13 @@ def _predictions(problem: Problem, weights: Array, uniform: Array) -> dict[str, 
     return {suite: {name: float(value) for name, value in row.items()} for suite, row in found.items()}
 
 
-def _warnings(problem: Problem, weights: Array, distances: tuple[float, float], gain: tuple[float, float, float]) -> list[str]:
+def _distances(problem: Problem, w: Array) -> tuple[float, float]:
+    """Return the total variation from `w` to the nearest run, and the distance within which 90 % of the runs have another run."""
+    apart = 0.5 * np.abs(problem.mixes[:, None] - problem.mixes[None]).sum(2) + np.eye(len(problem.mixes)) * 2
+    return float(0.5 * np.abs(problem.mixes - w).sum(1).min()), float(np.quantile(apart.min(1), 0.9))
+
+
+def _warnings(problem: Problem, weights: Array, distances: tuple[float, float], gain: Interval) -> list[str]:
     warnings = []
     distance, usual = distances
     if distance > usual:
@@ -219,7 +224,7 @@ def _warnings(problem: Problem, weights: Array, distances: tuple[float, float], 
             f"the laws extrapolate: the proposal differs from the nearest run in {100 * distance:.0f} % of its tokens, "
             f"most runs have another within {100 * usual:.0f} %"
         )
-    for name, share, top in zip(problem.names, weights, problem.high, strict=True):
+    for name, share, top in zip(problem.names, weights, problem.limits.high, strict=True):
         if top < 1 and share > top - 1e-4:
             warnings.append(f"{name} is at its limit of {100 * top:.1f} %: more of it is predicted to help")
     if gain[1] <= 0:

@@ -1,170 +1,268 @@
-"""A mix as stages of the engine: train the swarm, recommend, confirm with fresh seeds, conclude.
+"""A mix as stages of the engine: train the swarm, score it, fit the laws, solve, confirm with fresh seeds, conclude.
 
-    mix/swarm/      one task per proxy: scores per item (Parquet) and weights (safetensors)
-    mix/proposal/   the laws and what they recommend
-    mix/confirm/    the proposal and its rivals, the same tasks under other seeds
-    mix/            NAME.solved.yaml, result.json (what the report shows), verdict.txt
+    mix/swarm/1/proxies/       a task per group of proxies (safetensors); 2, 3, …: further rounds of a sequential swarm
+    mix/swarm/1/scores/SUITE/  a task per proxy and suite (Parquet, a row per item)
+    mix/swarm/2/round/         which runs come next, and why
+    mix/laws/                  a task per suite
+    mix/fit/                   the swarm and its laws as tables (curate.mix.fitted)
+    mix/proposal/              what the laws recommend
+    mix/confirm/               proxies and scores of the proposal and its rivals
+    mix/                       NAME.solved.yaml, result.json (what the report shows), verdict.txt
+    mix/phases/PHASE/          the same for each later phase
 
-A proxy is trained again only when its mix, its data, its suites or the code change: more runs keep the earlier ones. Scores depend on
-the machine's arithmetic; on one machine they are the same bits every time.
+Training and scoring are apart: a changed suite is scored on the proxies that there are, a new one alone, and a changed law or limit trains and
+scores nothing. A proxy is trained again only when its mix, its data or the code that trains it change. Scores depend on the machine's
+arithmetic; on one machine they are the same bits every time.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow.parquet as pq
 
-from curate.corpus import Manifest, read_manifest, sha256_of
+from curate.corpus import Manifest, read_manifest, sha256_of, write_json
 from curate.engine import Context, StagePlan, Work, complete, complete_all, make_plan
-from curate.errors import InputError, SpecError
 from curate.mix import flow
-from curate.mix.solved import solved_text
+from curate.mix.data import Data, gather, in_phase
+from curate.mix.setting import Setting, reused
+from curate.mix.solved import read_solved
 from curate.project import resolve, root_of
-from curate.specs.load import load_spec, nearest, resolved
+from curate.specs.load import load_spec, resolved
 from curate.specs.mix import Mix
-from curate.tasks import Output, Task, code_version
+from curate.tasks import code_version, hash_of
 
-_CODE = ("curate.mix", "curate.tokens", "curate.specs.mix")
-_LIBRARIES = ("torch", "numpy", "scipy", "tokenizers")
-_HERE = "curate.mix.stage"
+STEPS = ("train", "evaluate", "fit", "solve", "confirm")
+_TASKS = "curate.mix.tasks"
+_TRAINING = ("curate.mix.model", "curate.mix.proxy", "curate.mix.stream", "curate.tokens")
+_SCORING = ("curate.mix.evaluate", "curate.mix.model", "curate.tokens.tokenizer")
+_SOLVING = ("curate.mix", "curate.specs.mix")
 Say = Callable[[str], None]
 
 
-class Data(msgspec.Struct, frozen=True):
-    """What a mix is made of: folders of token shards, the tokenizer, and suites with absolute files."""
+class _Mixing(msgspec.Struct, frozen=True):
+    """What the steps of one mix, or one phase of it, share."""
 
-    folders: dict[str, Path]
-    tokens: dict[str, int]
-    contents: dict[str, str]  # source → what stands for its tokens
-    tokenizer: Path
-    suites: dict[str, dict[str, Any]]
+    setting: Setting
+    data: Data
+    folder: Path
+    rivals: dict[str, dict[str, float]]
+    made_from: dict[str, str]
+    context: Context
+    say: Say
+    group: int  # proxies that are trained as one model
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The setting as JSON."""
+        return {"setting": msgspec.to_builtins(self.setting)}
 
 
-def run_mix(spec_file: Path, tokens: Mapping[str, Path], tokenizer: Path, folder: Path, context: Context, say: Say) -> Manifest:
-    """Bring the mix in `folder` up to date; `tokens` maps the sources of a run to their folders of token shards."""
+def run_mix(
+    spec_file: Path, tokens: Mapping[str, Path], tokenizer: Path | None, folder: Path, context: Context, say: Say, until: str = "confirm"
+) -> Manifest:
+    """Bring the mix in `folder` up to date, up to and including the step `until` (one of STEPS), and return the manifest of that step.
+
+    `tokens` maps the sources of a workflow's run to their folders of token shards, `tokenizer` is the run's.
+    """
     spec = load_spec(spec_file, Mix)
     data = gather(spec, spec_file, tokens, tokenizer)
-    code = code_version(*_CODE, libraries=_LIBRARIES)
-    runs = flow.plan_runs(spec, data.tokens)
-    say(f"mix {spec.name}: training {len(runs)} proxies of {spec.proxy.tokens:,} tokens each")
-    swarm = complete_all([_training(runs, data, folder / "swarm", code)], context)[0]
-    facts = {"spec": resolved(spec), "tokens": data.tokens}
-    plan = make_plan("recommend", f"{_HERE}:recommend_task", folder / "proposal", facts, code, [_following("proposal", [folder / "swarm"], [swarm])])
-    proposal = complete(plan, context, source="mix", code=code)
-    found = json.loads((folder / "proposal" / "proposal.json").read_text(encoding="utf-8"))
-    rivals = flow.plan_confirm(spec, data.tokens, found)
-    say(f"mix {spec.name}: confirming against {' and '.join(spec.confirm.against)} with {spec.confirm.seeds} fresh seeds each")
-    confirm = complete_all([_training(rivals, data, folder / "confirm", code)], context)[0]
-    inputs = [folder / "swarm", folder / "proposal", folder / "confirm"]
-    work = _following("conclusion", inputs, [swarm, proposal, confirm])
-    plan = make_plan("mix", f"{_HERE}:conclude_task", folder, facts | {"contents": data.contents}, code, [work])
-    return complete(plan, context, source="mix", code=code)
+    setting = Setting(spec, data.tokens, data.traits, kept=kept_by(spec, spec_file, data))
+    group = _group_size(spec, data, folder)
+    rivals = _rivals(spec, spec_file)
+    mixing = _Mixing(setting, data, folder, rivals, _made_from(spec, spec_file, data), context, say, group)
+    manifest = _steps(mixing, until)
+    used: dict[str, int] = {}
+    for phase in spec.phases if until == "confirm" else ():
+        solved = read_solved(mixing.folder / f"{mixing.setting.spec.name}.solved.yaml")
+        for leaf, source in solved.weights.items():
+            used[leaf] = used.get(leaf, 0) + round(source.weight * solved.target_tokens)
+        start = mixing.folder / "confirm" / "proxies" / f"{solved.keep}-0.safetensors"
+        narrow, inside = in_phase(spec, data, phase, spec_file)
+        before = {leaf: used.get(leaf, 0) for leaf in inside.tokens}
+        setting = Setting(narrow, inside.tokens, inside.traits, {}, before, str(start), phase.min_document_tokens)
+        made_from = _made_from(narrow, spec_file, inside) | {"phase before": hash_of(msgspec.to_builtins(solved))}
+        mixing = _Mixing(setting, inside, folder / "phases" / phase.name, rivals, made_from, context, say, group)
+        manifest = _steps(mixing, until)
+    return manifest
 
 
-def gather(spec: Mix, spec_file: Path, tokens: Mapping[str, Path], tokenizer: Path | None) -> Data:
-    """Find what the spec names. Raises SpecError for a source that the run does not have and for missing files."""
-    root, beside = root_of(spec_file), spec_file.resolve().parent
-    folders: dict[str, Path] = {}
-    if isinstance(spec.sources, dict):
-        for name, where in spec.sources.items():
-            if not isinstance(where, str):
-                raise SpecError("a source is one folder of token shards", where=f"sources.{name}", hint="give each folder a source of its own")
-            folders[name] = resolve(where, root, beside)
-    else:
-        for name in spec.sources or sorted(tokens):
-            if name not in tokens:
-                raise SpecError(f"the run has no source '{name}'", where="sources", hint=nearest(name, list(tokens)))
-            folders[name] = tokens[name]
-    if len(folders) < 2:
-        raise SpecError("a mix needs two sources or more", where="sources")
-    if spec.tokenizer is not None:
-        tokenizer = resolve(spec.tokenizer, root, beside)
-    if tokenizer is None or not tokenizer.is_file():
-        raise SpecError("there is no tokenizer", where="tokenizer", hint="name the tokenizer.json that the token shards were made with")
-    suites = {}
-    for name, suite in spec.suites.items():
-        path = resolve(suite.file, root, beside)
-        if not path.is_file():
-            raise SpecError(f"no such file: {path}", where=f"evals.{name}")
-        suites[name] = resolved(suite) | {"file": str(path)}
-    manifests = {name: read_manifest(folder) for name, folder in folders.items()}
-    counts = {name: sum(note.get("num_tokens", 0) for note in manifest.notes.values()) for name, manifest in manifests.items()}
-    empty = sorted(name for name, count in counts.items() if count == 0)
-    if empty:
-        raise InputError(f"no tokens in {', '.join(empty)}", where="sources", hint="they must be folders that a tokenize step wrote")
-    contents = {name: json.dumps(manifest.files, sort_keys=True) for name, manifest in manifests.items()}
-    return Data(folders, counts, contents, tokenizer, suites)
+def _steps(mixing: _Mixing, until: str) -> Manifest:
+    name = mixing.setting.spec.name
+    runs = flow.plan_runs(mixing.setting)
+    mixing.say(f"mix {name}: {len(runs)} proxies of {mixing.setting.spec.proxy.tokens:,} tokens each")
+    sequential = mixing.setting.spec.swarm.batch is not None
+    rounds: list[tuple[list[flow.Run], Path]] = [(runs, mixing.folder / "swarm" / "1")]
+    trained = _train(mixing, runs, rounds[0][1])
+    if until == "train" and not sequential:
+        return trained
+    scored = _score(mixing, *rounds[0])
+    while sequential and (runs := _next_round(mixing, rounds)):
+        rounds.append((runs, mixing.folder / "swarm" / str(len(rounds) + 1)))
+        trained, scored = _train(mixing, *rounds[-1]), _score(mixing, *rounds[-1])
+    if until in ("train", "evaluate"):
+        return trained if until == "train" else scored
+    fit = _fit(mixing, rounds)
+    if until == "fit":
+        return fit
+    proposal = _propose(mixing, fit)
+    if until == "solve":
+        return proposal
+    return _confirm(mixing, rounds, proposal)
 
 
-def _training(runs: list[flow.Run], data: Data, folder: Path, code: dict[str, str]) -> StagePlan:
-    names = sorted(data.folders)
-    inputs = [str(data.tokenizer), *(str(data.folders[name]) for name in names), *(suite["file"] for suite in data.suites.values())]
-    sums = [sha256_of(data.tokenizer), *(data.contents[name] for name in names), *(sha256_of(Path(suite["file"])) for suite in data.suites.values())]
-    suites = {name: {key: value for key, value in suite.items() if key not in ("file", "weight", "protect")} for name, suite in data.suites.items()}
-    options = {"sources": names, "suites": suites}
-    work = [Work(run["run"], inputs, sums, {"run": run}) for run in runs]
-    return StagePlan(make_plan("proxy", f"{_HERE}:train_task", folder, options, code, work), "mix", code)
+# ── the steps ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _following(name: str, inputs: list[Path], manifests: list[Manifest]) -> Work:
-    return Work(name, [str(path) for path in inputs], [json.dumps([m.files, msgspec.to_builtins(m.notes)], sort_keys=True) for m in manifests])
+def _train(mixing: _Mixing, runs: list[flow.Run], folder: Path) -> Manifest:
+    """Train proxies, `group` of them as one model."""
+    data, code = mixing.data, code_version(*_TRAINING, libraries=("torch", "numpy", "tokenizers"))
+    leaves = mixing.setting.leaves
+    inputs = [str(data.tokenizer), *(str(path) for leaf in leaves for path in data.folders[leaf])]
+    sums = [sha256_of(data.tokenizer), *(data.contents[leaf] for leaf in leaves)]
+    sums += [sha256_of(Path(mixing.setting.start))] if mixing.setting.start is not None else []
+    options = {"folders": {leaf: len(data.folders[leaf]) for leaf in leaves}}
+    groups = [runs[i : i + mixing.group] for i in range(0, len(runs), mixing.group)]
+    work = [Work(group[0]["run"], inputs, sums, {"runs": group}) for group in groups]
+    return complete(make_plan("train", f"{_TASKS}:train_task", folder / "proxies", options, code, work), mixing.context, source="mix", code=code)
 
 
-# ── task functions ────────────────────────────────────────────────────────────────────────────────────────────────
+def _score(mixing: _Mixing, runs: list[flow.Run], folder: Path) -> Manifest:
+    """Score proxies on the suites, each apart; return the manifest of the first suite."""
+    data, code = mixing.data, code_version(*_SCORING, libraries=("torch", "numpy", "tokenizers"))
+    proxies = read_manifest(folder / "proxies")
+    stages = []
+    for name, suite in data.suites.items():
+        options = {"suite": {name: {key: value for key, value in suite.items() if key not in ("file", "weight", "protect")}}}
+        files = [str(data.tokenizer), suite["file"]]
+        sums = [sha256_of(Path(file)) for file in files]
+        work = [
+            Work(run["run"], [str(folder / "proxies" / f"{run['run']}.safetensors"), *files], [proxies.files[f"{run['run']}.safetensors"], *sums])
+            for run in runs
+        ]
+        plan = make_plan("evaluate", f"{_TASKS}:score_task", folder / "scores" / name, options, code, work)
+        stages.append(StagePlan(plan, "mix", code))
+    return complete_all(stages, mixing.context)[0]
 
 
-def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
-    """Task function: train and score one proxy. `options`: sources and suites, in the order of the inputs after the tokenizer."""
-    from curate.mix.proxy import train_run
-
-    names = options["sources"]
-    folders = {name: [Path(path)] for name, path in zip(names, task.inputs[1:], strict=False)}
-    files = task.inputs[1 + len(names) :]
-    suites = {name: suite | {"file": file} for (name, suite), file in zip(options["suites"].items(), files, strict=True)}
-    scores, weights = out.path(f"{task.name}.scores.parquet"), out.path(f"{task.name}.safetensors")
-    report = train_run(task.options["run"], folders, Path(task.inputs[0]), suites, scores, weights)
-    if not scores.exists():  # it diverged: say so with an empty table
-        from curate.mix.evaluate import SCORES
-
-        pq.write_table(SCORES.empty_table(), scores)
-    out.note("report", report)
-    out.note("weights", task.options["run"]["weights"])
+def _next_round(mixing: _Mixing, rounds: list[tuple[list[flow.Run], Path]]) -> list[flow.Run]:
+    """Ask whether further runs would pay, and which; [] when they would not."""
+    code = _solving_code()
+    folder = mixing.folder / "swarm" / str(len(rounds) + 1) / "round"
+    facts = mixing.facts | _about(mixing, rounds)
+    plan = make_plan("round", f"{_TASKS}:round_task", folder, facts, code, [_following(mixing, "round", rounds)])
+    complete(plan, mixing.context, source="mix", code=code)
+    found = msgspec.json.decode((folder / "round.json").read_bytes())
+    mixing.say(f"mix {mixing.setting.spec.name}: {found['why']}")
+    runs: list[flow.Run] = found["runs"]
+    return runs
 
 
-def _scores(folder: str) -> dict[str, dict[str, float] | None]:
-    return {name: note["report"]["scores"] for name, note in read_manifest(Path(folder)).notes.items()}
+def _fit(mixing: _Mixing, rounds: list[tuple[list[flow.Run], Path]]) -> Manifest:
+    """Fit a law per suite, and put the tables together. Limits and weights of suites do not matter here, so changing them fits nothing again."""
+    code, facts = _solving_code(), _about(mixing, rounds)
+    work = [_following(mixing, suite, rounds, suite=suite) for suite in mixing.data.suites]
+    laws = complete(make_plan("laws", f"{_TASKS}:law_task", mixing.folder / "laws", facts, code, work), mixing.context, source="mix", code=code)
+    one = _following(mixing, "fit", rounds)
+    one = msgspec.structs.replace(one, inputs=[str(mixing.folder / "laws"), *one.inputs], checksums=[*_sums(laws), *one.checksums])
+    plan = make_plan("fit", f"{_TASKS}:fit_task", mixing.folder / "fit", facts | {"suites": sorted(mixing.data.suites)}, code, [one])
+    return complete(plan, mixing.context, source="mix", code=code)
 
 
-def recommend_task(task: Task, options: dict[str, Any], out: Output) -> None:
-    """Task function: fit the laws to the swarm's scores and solve."""
-    spec = msgspec.convert(options["spec"], Mix)
-    runs = flow.plan_runs(spec, options["tokens"])
-    found = flow.recommend(spec, options["tokens"], runs, _scores(task.inputs[0]))
-    out.path("proposal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+def _about(mixing: _Mixing, rounds: list[tuple[list[flow.Run], Path]]) -> dict[str, Any]:
+    """Return what laws depend on beside the scores."""
+    return {"law": mixing.setting.spec.law, "kept": mixing.setting.kept, "rounds": [runs for runs, _ in rounds]}
 
 
-def conclude_task(task: Task, options: dict[str, Any], out: Output) -> None:
-    """Task function: compare, and write the solved mix, the verdict, and what the report shows."""
-    from curate.tasks import hash_of
+def _propose(mixing: _Mixing, fit: Manifest) -> Manifest:
+    code = _solving_code()
+    work = Work("proposal", [str(mixing.folder / "fit")], _sums(fit))
+    plan = make_plan("solve", f"{_TASKS}:solve_task", mixing.folder / "proposal", mixing.facts | {"made_from": mixing.made_from}, code, [work])
+    return complete(plan, mixing.context, source="mix", code=code)
 
-    spec, tokens = msgspec.convert(options["spec"], Mix), options["tokens"]
-    swarm, proposal_folder, confirm = task.inputs
-    proposal = json.loads((Path(proposal_folder) / "proposal.json").read_text(encoding="utf-8"))
-    made_from = {"spec": hash_of(options["spec"])} | {f"tokens/{name}": hash_of(content) for name, content in sorted(options["contents"].items())}
-    tables = {path.name.removesuffix(".scores.parquet"): pq.read_table(path) for path in sorted(Path(confirm).glob("*.scores.parquet"))}
-    solved, rows, words = flow.conclude(spec, tokens, proposal, tables, made_from)
-    out.path(f"{spec.name}.solved.yaml").write_text(solved_text(solved), encoding="utf-8")
-    out.path("verdict.txt").write_text(words + "\n", encoding="utf-8")
-    runs = [
-        {"run": name}
-        | {f"share of {source}": share for source, share in note["weights"].items()}
-        | {f"bits per byte, {suite}": value for suite, value in (note["report"]["scores"] or {}).items()}
-        for name, note in read_manifest(Path(swarm)).notes.items()
-    ]
-    result = {"solved": msgspec.to_builtins(solved), "proposal": proposal, "comparison": rows, "verdict": words, "runs": runs}
-    out.path("result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+def _confirm(mixing: _Mixing, rounds: list[tuple[list[flow.Run], Path]], proposal: Manifest) -> Manifest:
+    spec, code = mixing.setting.spec, _solving_code()
+    found = msgspec.json.decode((mixing.folder / "proposal" / "proposal.json").read_bytes())
+    runs = flow.plan_confirm(mixing.setting, found, mixing.rivals)
+    mixing.say(f"mix {spec.name}: confirming against {' and '.join(spec.confirm.rivals)} with {spec.confirm.seeds} fresh seeds each")
+    folder = mixing.folder / "confirm"
+    _train(mixing, runs, folder)
+    _score(mixing, runs, folder)
+    one = _following(mixing, "conclusion", [(runs, folder), *rounds])
+    one = msgspec.structs.replace(one, inputs=[str(mixing.folder / "proposal"), *one.inputs], checksums=[*_sums(proposal), *one.checksums])
+    facts = mixing.facts | {"made_from": mixing.made_from, "rounds": [runs for runs, _ in rounds], "confirm": runs}
+    plan = make_plan("mix", f"{_TASKS}:conclude_task", mixing.folder, facts, code, [one])
+    return complete(plan, mixing.context, source="mix", code=code)
+
+
+def _following(mixing: _Mixing, name: str, rounds: list[tuple[list[flow.Run], Path]], suite: str | None = None) -> Work:
+    """Return work that reads the proxies' reports and the scores of these rounds: of all suites, or of one."""
+    inputs, sums = [], []
+    for _, folder in rounds:
+        inputs.append(str(folder))
+        for part in ["proxies", *(f"scores/{one}" for one in ([suite] if suite else sorted(mixing.data.suites)))]:
+            sums += _sums(read_manifest(folder / part))
+    return Work(name, inputs, sums, {"suite": suite} if suite else {})
+
+
+def _sums(manifest: Manifest) -> list[str]:
+    return [hash_of([manifest.files, msgspec.to_builtins(manifest.notes)])]
+
+
+def _solving_code() -> dict[str, str]:
+    return code_version(*_SOLVING, libraries=("numpy", "scipy", "scikit-learn"))
+
+
+# ── what the spec names ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def kept_by(spec: Mix, spec_file: Path, data: Data) -> dict[str, float]:
+    """Return the ratios that `reuse` keeps: leaf → its share of the block; {} without."""
+    if spec.reuse is None:
+        return {}
+    return reused(read_solved(resolve(spec.reuse, root_of(spec_file), spec_file.resolve().parent)), data.contents)
+
+
+def _rivals(spec: Mix, spec_file: Path) -> dict[str, dict[str, float]]:
+    """Return the weights of the rivals that are solved mixes."""
+    found = {}
+    for name, path in zip(spec.confirm.rivals, spec.confirm.against, strict=True):
+        if name != path:
+            solved = read_solved(resolve(path, root_of(spec_file), spec_file.resolve().parent))
+            found[name] = {leaf: source.weight for leaf, source in solved.weights.items()}
+    return found
+
+
+def _made_from(spec: Mix, spec_file: Path, data: Data) -> dict[str, str]:
+    """Return what a solved mix came from: what → hash."""
+    found = {"spec": hash_of(resolved(spec)), "tokenizer": hash_of(sha256_of(data.tokenizer))}
+    found |= {f"tokens/{leaf}": hash_of(content) for leaf, content in sorted(data.contents.items())}
+    found |= {f"evals/{name}": hash_of(sha256_of(Path(suite["file"]))) for name, suite in sorted(data.suites.items())}
+    if spec.reuse is not None:
+        found["reuse"] = hash_of(sha256_of(resolve(spec.reuse, root_of(spec_file), spec_file.resolve().parent)))
+    return found
+
+
+def _group_size(spec: Mix, data: Data, folder: Path) -> int:
+    """Return how many proxies are trained as one model: one on CPUs, on a GPU what a short measurement says, which is remembered."""
+    if spec.swarm.group is not None:
+        return spec.swarm.group
+    if not Path("/dev/nvidia0").exists():  # importing torch to ask would take longer than a rerun with nothing to do
+        return 1
+    from curate.mix.proxy import choose_group_size, device
+    from curate.tokens.tokenizer import Encoder
+
+    shape = resolved(spec.proxy) | {"vocab": Encoder.open(data.tokenizer).vocab_size}
+    note, about = folder / "group.json", hash_of(shape)
+    try:
+        known = msgspec.json.decode(note.read_bytes(), type=dict[str, int])
+    except (FileNotFoundError, msgspec.DecodeError):
+        known = {}
+    if about not in known:
+        known[about] = choose_group_size(shape, device())
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(note, known)
+    return known[about]

@@ -65,7 +65,7 @@ class Stream:
         self._row = np.zeros(len(draw), np.int64)
         for s, name in enumerate(names):
             mine = self._source == s
-            packed = _pool(folders[name], proxy["context"], seed, run["pools"].get(name), int(mine.sum())) if mine.any() else None
+            packed = _pool(run, name, folders[name], int(mine.sum())) if mine.any() else None
             self._packed.append(packed)
             if packed is not None:
                 self._row[mine] = packed.draws(int(mine.sum()))
@@ -84,7 +84,9 @@ class Stream:
         return result
 
 
-def _pool(folders: Sequence[Path | str], context: int, seed: int, pool: int | None, num_draws: int) -> Packed:
+def _pool(run: Mapping[str, Any], name: str, folders: Sequence[Path | str], num_draws: int) -> Packed:
     """Read what a run needs of a source: its pool, but at least one sequence, and never more than it draws."""
+    context, pool = run["proxy"]["context"], run["pools"].get(name)
     wanted = num_draws * context + 1
-    return Packed(folders, context, seed, wanted if pool is None else min(wanted, max(pool, context + 1)))
+    most = wanted if pool is None else min(wanted, max(pool, context + 1))
+    return Packed(folders, context, run["seed"], most, run.get("min_document_tokens", 1))

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from curate.funnel import funnel, open_run, reasons
-from curate.report import sections
+from curate.report import mixing, sections
 from curate.report.samples import samples
 
 
@@ -37,7 +37,7 @@ def collect(run: Path) -> dict[str, Any]:
         "samples": samples(run, state.stages),
         "classifiers": [sections.classifier(folder) for kind, folder in together.items() if kind == "classify"],
         "decontamination": sections.decontamination(together["decontaminate"]) if "decontaminate" in together else None,
-        "mix": sections.mix(run / "mix"),
+        "mix": mixing.mix(run / "mix"),
         "spec": msgspec.json.format(msgspec.json.encode(_explicit(state.spec)), indent=2).decode(),
     }
 

@@ -1,4 +1,4 @@
-"""The report's sections on the classifier, the benchmark matches and the mix, from the files of their stages."""
+"""The report's sections on the classifier and the benchmark matches, from the files of their stages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from markupsafe import Markup, escape
 
-from curate.report.charts import Axes, highlighted, span
+from curate.report.charts import Axes, visible
 
 
 def read_json(path: Path) -> Any:
@@ -48,33 +49,116 @@ def classifier(folder: Path) -> dict[str, Any] | None:
 def decontamination(folder: Path) -> dict[str, Any] | None:
     """Return the section of the decontaminate stage whose summary is in `folder`."""
     summary = read_json(folder / "summary.json")
-    if summary is None:
-        return None
+    return None if summary is None else decontamination_view(summary)
+
+
+def decontamination_view(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return what a page shows of a decontamination summary; every text in it that was crawled is still to be escaped, or marked up already."""
+    rows = [_benchmark_row(name, found) for name, found in summary["benchmarks"].items()]
+    removal = dict(summary["removal"])
+    return {
+        "benchmarks": rows,
+        "sources": [{"name": name, **corpus} for name, corpus in summary["inputs"]["corpora"].items()],
+        "matches": [match | _evidence(match) | {"outcome": _outcome(match)} for match in summary["worst"]],
+        "num_matches": summary["matches"],
+        "num_documents": summary["documents"],
+        "num_contaminated": summary["contaminated_documents"],
+        "num_found": sum(row["num_found"] for row in rows),
+        "num_scannable": sum(row["num_scannable"] for row in rows),
+        "bad_lines": summary["bad_lines"],
+        "duplicate_ids": summary["duplicate_ids"],
+        "meaning": summary["meaning"],
+        "power": _power(summary["probes"], list(summary["benchmarks"])),
+        "semantic": summary.get("semantic"),
+        "unscannable": [_unscannable(name, items, summary["benchmarks"][name]) for name, items in summary["unscannable"].items()],
+        "removal": removal,
+        "calibration": _calibration(summary["calibration"], summary["inputs"]["settings"]),
+        "inputs": msgspec.json.format(msgspec.json.encode(summary["inputs"]), indent=2).decode(),
+    }
+
+
+def _benchmark_row(name: str, found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "num_items": found["items"],
+        "num_scannable": found["scannable"],
+        "num_unscannable": sum(found["unscannable"].values()),
+        "why_unscannable": ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in found["unscannable"].items()),
+        "num_found": found["contaminated"],
+        "num_siblings": found["siblings"],
+        "num_paraphrases": found["paraphrases"],
+        "share": found["rate"],
+        "low": found["interval"][0] if found["scannable"] else None,
+        "high": found["interval"][1] if found["scannable"] else None,
+        "num_documents": found["documents"],
+        "variants": ", ".join(f"{count} {variant.replace('_', ' ')}" for variant, count in found["variants"].items()),
+        "domains": found["domains"],
+        "note": found["note"],
+    }
+
+
+def _outcome(match: dict[str, Any]) -> str:
+    if match["action"] == "record":
+        return "recorded only" if match["survivor"] else "document dropped for another match"
+    return ("cut out" if match["action"] == "span" else "kept") if match["survivor"] else "document dropped"
+
+
+def _power(probes: list[dict[str, Any]], names: list[str]) -> list[dict[str, Any]]:
+    """Return one row per disguise, with a cell per benchmark; None where a benchmark has no item for it."""
+    by_place = {(probe["disguise"], probe["benchmark"]): probe for probe in probes}
     rows = []
-    for name, found in summary["benchmarks"].items():
-        unscannable = found["unscannable"]
-        rows.append(
-            {
-                "name": name,
-                "num_items": found["items"],
-                "num_unscannable": sum(unscannable.values()),
-                "why_unscannable": ", ".join(f"{count} {reason}" for reason, count in unscannable.items()),
-                "num_found": found["contaminated"],
-                "share": found["rate"],
-                "low": found["interval"][0] if found["interval"] else None,
-                "high": found["interval"][1] if found["interval"] else None,
-                "num_documents": found["documents"],
-                "variants": ", ".join(f"{count} {variant.replace('_', ' ')}" for variant, count in found["variants"].items()),
-            }
-        )
-    matches = [match | _evidence(match) for match in summary["worst"]]
-    return {"benchmarks": rows, "matches": matches, "num_documents": summary["documents"], "num_contaminated": summary["contaminated_documents"]}
+    for disguise in dict.fromkeys(probe["disguise"] for probe in probes):
+        cells: list[dict[str, Any] | None] = []
+        for name in names:
+            probe = by_place.get((disguise, name))
+            if probe is None:
+                cells.append(None)
+                continue
+            (low, high), share = probe["interval"], probe["found"] / probe["tried"]
+            kind = "" if share >= 0.95 else "some" if share >= 0.5 else "few"
+            cells.append({"share": share, "tried": probe["tried"], "low": low, "high": high, "kind": kind})
+        rows.append({"disguise": disguise, "cells": cells})
+    order = list(dict.fromkeys(probe["disguise"] for probe in sorted(probes, key=lambda p: p["order"])))
+    return sorted(rows, key=lambda row: order.index(row["disguise"]))
+
+
+def _unscannable(name: str, items: list[dict[str, Any]], found: dict[str, Any]) -> dict[str, Any]:
+    why = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in found["unscannable"].items())
+    return {"name": name, "why": why, "rows": items, "more": sum(found["unscannable"].values()) - len(items)}
+
+
+def _calibration(calibration: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Say where the threshold comes from."""
+    if settings["threshold"] is not None:
+        return f"The threshold was set by hand to {settings['threshold']:g} of an item's information."
+    if not calibration:
+        return "The threshold was not calibrated."
+    clean, left_out = calibration.get("documents") or 0, calibration.get("suspects") or 0
+    text = (
+        f"The threshold was calibrated on {clean:,} documents of this corpus, so that a share of {settings['false_positives']:g} of clean "
+        f"documents may match by chance. {left_out:,} sampled documents that hold most of an item were left out of that."
+    )
+    return text + (f" The fit met its {calibration['bound']} bound." if calibration.get("bound") else "")
 
 
 def _evidence(match: dict[str, Any]) -> dict[str, Any]:
     """Return both texts of a match with the words that they share marked."""
-    document, item = match["doc_excerpt"], match["item_excerpt"]
-    return {"document": highlighted(document, shared(document, item)), "item": highlighted(item, shared(item, document))}
+    shown = match["shown"]
+    parts = [{"channel": part["channel"], "text": _marked(part)} for part in shown["item"]]
+    return {"document": _marked(shown["document"]), "item": Markup("\n\n").join(part["text"] for part in parts), "parts": parts}
+
+
+def _marked(part: dict[str, Any]) -> Markup:
+    """Return a text with its shared ranges and its differing numbers marked; what is crawled stays text."""
+    text, done, pieces = part["text"], 0, []
+    ranges = [(*span, False) for span in part["shared"]] + [(*span, True) for span in part["changed"]]
+    for start, end, differs in sorted(ranges):
+        start, end = max(start, done), min(end, len(text))
+        if end > start:
+            kind = Markup('<mark class="other">{}</mark>') if differs else Markup("<mark>{}</mark>")
+            pieces += [escape(visible(text[done:start])), kind.format(visible(text[start:end]))]
+            done = end
+    return Markup("").join([*pieces, escape(visible(text[done:]))])
 
 
 def shared(text: str, other: str, run: int = 3) -> list[tuple[int, int]]:
@@ -91,51 +175,3 @@ def shared(text: str, other: str, run: int = 3) -> list[tuple[int, int]]:
             else:
                 spans.append((start, end))
     return spans
-
-
-def mix(folder: Path) -> dict[str, Any] | None:
-    """Return the section of the mix in `folder`."""
-    result = read_json(folder / "result.json")
-    if result is None:
-        return None
-    solved, proposal = result["solved"], result["proposal"]
-    weights = [
-        {
-            "source": name,
-            "natural": row["natural"],
-            "weight": row["solved"],
-            "low": row["low"],
-            "high": row["high"],
-            "repeats": row["solved"] * solved["target_tokens"] / row["available_tokens"],
-        }
-        for name, row in solved["weights"].items()
-    ]
-    comparison = [
-        {"suite": row["suite"], "natural": row["theirs"], "solved": row["mine"], "difference": row["mean"], "low": row["low"], "high": row["high"]}
-        | {"verdict": row["word"].replace("_", " ")}
-        for row in result["comparison"]
-        if row["rival"] == "natural"
-    ]
-    scatter = [{"svg": _law_chart(suite, law), "caption": _law_caption(suite, law)} for suite, law in proposal["laws"].items()]
-    columns = list(result["runs"][0])
-    return {
-        "verdict": result["verdict"],
-        "weights": sorted(weights, key=lambda row: -row["weight"]),
-        "comparison": comparison,
-        "scatter": scatter,
-        "runs": {"columns": columns, "rows": [[run.get(column) for column in columns] for run in result["runs"]]},
-    }
-
-
-def _law_chart(suite: str, law: dict[str, Any]) -> Any:
-    ends = span([*law["measured"], *law["left_out"]])
-    chart = Axes(ends, ends, ("predicted, this run left out", "measured bits per byte"), f"{suite}: measured against predicted")
-    chart.line([(chart.x[0], chart.x[0]), (chart.x[1], chart.x[1])], "d")
-    for predicted, measured in zip(law["left_out"], law["measured"], strict=True):
-        chart.dot(predicted, measured, f"measured {measured:.3f}, predicted {predicted:.3f}")
-    return chart.svg()
-
-
-def _law_caption(suite: str, law: dict[str, Any]) -> str:
-    noise = f"; noise of a repeated run {law['noise']:.4f}" if law["noise"] is not None else ""
-    return f"{suite}: {law['law'].replace('_', ' ')} law, {law['why']}{noise}."

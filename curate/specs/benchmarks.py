@@ -2,8 +2,13 @@
 
     gsm8k:
       file: benchmarks/gsm8k_test.jsonl.gz
+    mmlu:
+      hub: cais/mmlu
+      config: all
+      split: test
+      task: mmlu_{subject}
     my_exam:
-      file: exams/*.jsonl
+      file: exams/*.csv
       fields: {question: text, choices: options, id: number}
       canaries: ["exam canary 26b5c67b"]
 
@@ -14,7 +19,7 @@ LLM-Foundry's JSON lines and lm-evaluation-harness's sample files are recognized
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, field
@@ -23,10 +28,30 @@ from curate.errors import SpecError
 from curate.specs.load import Spec, load_spec, nearest
 
 BenchmarkName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Pattern = Annotated[str, Meta(min_length=1)]
+Action = Literal["document", "span", "record"]
+Variant = Literal[
+    "verbatim",
+    "reformatted",
+    "numbers_changed",
+    "names_changed",
+    "noisy",
+    "truncated",
+    "reordered",
+    "split",
+    "identifiers_renamed",
+    "question_only",
+    "solution_only",
+    "choices_only",
+    "canary",
+    "paraphrase",
+    "template_sibling",
+]
+Patterns = Pattern | Annotated[list[Pattern], Meta(min_length=1)]
 
 
 class Fields(Spec, frozen=True, kw_only=True):
-    """Where a benchmark's JSON lines keep what; a dot goes into an object (`doc.question`). What is unset is recognized by its usual names."""
+    """Where a benchmark's rows keep what; a dot goes into an object (`doc.question`). What is unset is recognized by its usual names."""
 
     id: str | None = None  # what names an item; its line without one
     question: str | None = None  # what is asked
@@ -38,16 +63,27 @@ class Fields(Spec, frozen=True, kw_only=True):
 
 
 class Benchmark(Spec, frozen=True, kw_only=True):
-    """One benchmark: its files, and how to read them."""
+    """One benchmark: its files or its Hugging Face id, and how to read them."""
 
-    file: str | list[str]  # paths or globs of .jsonl or .jsonl.gz, relative to the project
+    file: Pattern | Annotated[list[Pattern], Meta(min_length=1)] | None = (
+        None  # paths or globs, relative to the project: .jsonl, .json, .csv (each also .gz), .parquet
+    )
+    hub: Pattern | None = None  # instead of `file`: a data set on the Hugging Face hub (`openai/gsm8k`), or a folder laid out like one
+    config: str | None = None  # for `hub`: the configuration; needed where there are several
+    split: str = "test"  # for `hub`: the split
+    revision: str | None = None  # for `hub`: a branch, tag or commit; a commit makes a run repeatable
     fields: Fields = field(default_factory=Fields)  # where its parts are, if their names are unusual
+    task: str | None = None  # its name in lm-evaluation-harness, for `clean_ids/`; {subject} is that field of the row. Default: the benchmark's name
     canaries: list[Annotated[str, Meta(min_length=8)]] = []  # texts that stand in its files for no other purpose than to be found
     description: str = ""  # one line
 
+    def __post_init__(self) -> None:
+        if (self.file is None) == (self.hub is None):
+            raise ValueError("name either `file` or `hub`")
+
     def patterns(self) -> list[str]:
-        """Return the paths or globs as a list."""
-        return [self.file] if isinstance(self.file, str) else list(self.file)
+        """Return the paths or globs as a list; none for a benchmark of the hub."""
+        return [self.file] if isinstance(self.file, str) else list(self.file or [])
 
 
 def load_benchmarks(path: Path) -> dict[str, Benchmark]:

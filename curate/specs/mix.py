@@ -13,6 +13,7 @@ Inside a workflow, `sources` and `tokenizer` are those of the workflow.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from msgspec import Meta, field
@@ -25,8 +26,26 @@ Seed = Annotated[int, Meta(ge=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 AboveZero = Annotated[float, Meta(gt=0)]
 
-LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp")
+LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp", "trees")
+DESIGNS = ("dirichlet", "space_filling", "d_optimal")
+OBJECTIVES = ("bits", "chance")
 RIVALS = ("natural", "uniform")
+
+
+class Source(Spec, frozen=True, kw_only=True):
+    """One source: folders of token shards as a tokenize step writes them, with `*` allowed. Its tokens are counted, not typed."""
+
+    shards: str | list[str] | None = None  # one folder of token shards or several; null: the workflow's source of this name
+    buckets: dict[Name, str | list[str]] = {}  # instead of shards: folders by quality, worst first; better ones are repeated at least as often
+    group: Name | None = None  # of sources that limits and draws take together
+    synthetic: bool = False  # whether constraints.max_synthetic counts it
+    tokens: Positive | None = None  # only for a swarm that was trained elsewhere: what there is of it
+
+    def __post_init__(self) -> None:
+        if self.buckets and (self.shards is not None or self.tokens is not None):
+            raise ValueError("a source has either shards or buckets\nhint: the folders of the buckets are the source")
+        if len(self.buckets) == 1:
+            raise ValueError("one bucket alone is no order\nhint: name its folder under shards")
 
 
 class Target(Spec, frozen=True, kw_only=True):
@@ -66,14 +85,22 @@ class Swarm(Spec, frozen=True, kw_only=True):
     """The mixes that proxies are trained on: the natural, the uniform, one that leans on each source, and Dirichlet draws."""
 
     runs: Positive | None = None  # null: 3 × (sources + 1)
+    design: str = "dirichlet"  # of the mixes that follow: dirichlet, space_filling or d_optimal
+    batch: Positive | None = None  # further runs, so many at a time, where the laws are unsure of the best mix; null: none
+    max_runs: Positive | None = None  # with batch: the most runs in all; null: 10 × (sources + 1)
     strengths: tuple[AboveZero, AboveZero] = (2.0, 30.0)  # of the Dirichlet draws; log-uniform; small: far from the center
     sparse: Share = 0.25  # share of the draws in which some sources are left out
     replicates: Annotated[int, Meta(ge=0)] = 2  # of the natural mix with other seeds, which measure the noise
+    group: Positive | None = None  # proxies that are trained as one model; null: 1 on CPUs, on a GPU what a short measurement says
     seed: Seed = 0  # of the mixes, and of the proxies' initialization and order
 
     def __post_init__(self) -> None:
         if self.strengths[0] > self.strengths[1]:
             raise ValueError("strengths are [lowest, highest]")
+        if self.design not in DESIGNS:
+            raise ValueError(f"unknown design '{self.design}'\nhint: known: {', '.join(DESIGNS)}")
+        if self.max_runs is not None and self.batch is None:
+            raise ValueError("max_runs needs batch\nhint: runs says how many there are without it")
 
 
 class Proxy(Spec, frozen=True, kw_only=True):
@@ -115,11 +142,28 @@ class SourceLimits(Spec, frozen=True, kw_only=True):
             raise ValueError("fixed excludes min and max")
 
 
+class GroupLimits(Spec, frozen=True, kw_only=True):
+    """Limits of a group of sources, as shares of the target's tokens."""
+
+    min: Share = 0.0  # lowest share
+    max: Share = 1.0  # highest share
+    fixed: Share | None = None  # exactly this share
+
+    def __post_init__(self) -> None:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        if self.fixed is not None and (self.min > 0 or self.max < 1):
+            raise ValueError("fixed excludes min and max")
+
+
 class Constraints(Spec, frozen=True, kw_only=True):
     """What a mix must satisfy to be proposed."""
 
     max_repeats: AboveZero = 4.0  # times that the target may read a source (Muennighoff 2023: 4 cost little)
     sources: dict[str, SourceLimits] = {}  # limits of single sources, by name
+    groups: dict[str, GroupLimits] = {}  # limits of groups, by name
+    max_synthetic: Share | None = None  # highest share of all synthetic sources together; null: no limit
+    max_upsampling: AboveZero = 7.0  # times that the target may read a quality bucket (Olmo 3, 2025)
     natural_pull: NotNegative = 0.01  # times the divergence from the natural mix, in nats, added to the relative loss
 
 
@@ -127,15 +171,46 @@ class Confirm(Spec, frozen=True, kw_only=True):
     """Train the chosen mix and its rivals with fresh seeds, each seed shared by all of them."""
 
     seeds: Annotated[int, Meta(ge=2)] = 3  # of each mix
+    proxy: Proxy | None = None  # a larger one, say; null: the swarm's
     tokens: Positive | None = None  # null: those of the proxy
-    against: list[str] = field(default_factory=lambda: ["natural"])  # what the solved mix is compared with: natural, uniform
+    against: list[str] = field(default_factory=lambda: ["natural"])  # what the solved mix is compared with: natural, uniform, solved mixes (.yaml)
 
     def __post_init__(self) -> None:
         for name in self.against:
-            if name not in RIVALS:
-                raise ValueError(f"unknown rival '{name}'\nhint: known: {', '.join(RIVALS)}")
+            if name not in RIVALS and not name.endswith((".yaml", ".yml")):
+                raise ValueError(f"unknown rival '{name}'\nhint: known: {', '.join(RIVALS)}, or the path of a solved mix")
         if "natural" not in self.against:
             raise ValueError("against must name natural: the verdict is a comparison with it")
+        if len(set(self.rivals)) != len(self.rivals) or "solved" in self.rivals:
+            raise ValueError("two rivals have the same name, or one is called 'solved'\nhint: a solved mix is named after its file")
+
+    @property
+    def rivals(self) -> list[str]:
+        """The names of the rivals; a solved mix is named after its file."""
+        return [re.sub(r"(\.solved)?\.ya?ml$", "", name.rpartition("/")[2]) for name in self.against]
+
+
+class Phase(Spec, frozen=True, kw_only=True):
+    """A later phase of the same training run, such as mid-training: it starts where the phase before it ended, and what that has read counts."""
+
+    name: Name  # of the phase
+    target: Target  # the tokens of this phase alone
+    evals: dict[Name, str | Eval] = {}  # {}: those of the mix
+    sources: list[str] = []  # the sources that take part; []: all
+    min_document_tokens: Positive = 1  # shorter documents stay out, for long context
+    context: Positive | None = None  # tokens of a sequence; null: the proxy's
+    learning_rate: AboveZero | None = None  # at its peak; null: the proxy's
+    constraints: Constraints | None = None  # null: those of the mix
+
+    @property
+    def suites(self) -> dict[str, Eval]:
+        """The suites, with a plain path read as `{file: path}`."""
+        return suites_of(self.evals)
+
+
+def suites_of(evals: dict[str, str | Eval]) -> dict[str, Eval]:
+    """Return the suites, with a plain path read as `{file: path}`."""
+    return {name: Eval(file=suite) if isinstance(suite, str) else suite for name, suite in evals.items()}
 
 
 class Mix(Spec, frozen=True, kw_only=True):
@@ -144,14 +219,17 @@ class Mix(Spec, frozen=True, kw_only=True):
     name: Name  # of the mix
     target: Target  # the run that it is for
     evals: dict[Name, str | Eval]  # name: file, or name: {file, …}
-    sources: list[str] | dict[str, str | list[str]] = []  # names of a workflow's sources ([]: all), or names and folders of token shards
+    sources: list[str] | dict[Name, str | list[str] | Source] = []  # names of a workflow's sources ([]: all), or names and folders of token shards
     tokenizer: str | None = None  # a tokenizer.json; null: the workflow's
     description: str = ""  # one line
     swarm: Swarm = field(default_factory=Swarm)  # which mixes are tried
     proxy: Proxy = field(default_factory=Proxy)  # the small models
     law: str = "auto"  # auto: per suite, by leave-one-out error
+    objective: str = "bits"  # bits: the fewest predicted bits; chance: the best chance of beating the natural mix
     constraints: Constraints = field(default_factory=Constraints)  # what a mix must satisfy
     confirm: Confirm = field(default_factory=Confirm)  # how the proposal is checked
+    reuse: str | None = None  # a solved mix: the ratios among its unchanged sources are kept, and only the rest is solved again
+    phases: list[Phase] = []  # later phases of the same run, solved in order
 
     def __post_init__(self) -> None:
         if not self.evals:
@@ -160,6 +238,8 @@ class Mix(Spec, frozen=True, kw_only=True):
             raise ValueError("all suites have weight 0: there is nothing to optimize")
         if self.law not in LAWS:
             raise ValueError(f"unknown law '{self.law}'\nhint: known: {', '.join(LAWS)}")
+        if self.objective not in OBJECTIVES:
+            raise ValueError(f"unknown objective '{self.objective}'\nhint: known: {', '.join(OBJECTIVES)}")
         if len(self.sources) == 1:
             raise ValueError("one source alone needs no mix")
         if self.sources:
@@ -170,7 +250,7 @@ class Mix(Spec, frozen=True, kw_only=True):
     @property
     def suites(self) -> dict[str, Eval]:
         """The suites, with a plain path read as `{file: path}`."""
-        return {name: Eval(file=suite) if isinstance(suite, str) else suite for name, suite in self.evals.items()}
+        return suites_of(self.evals)
 
 
 class SolvedSource(Spec, frozen=True, kw_only=True):

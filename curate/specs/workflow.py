@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from curate.specs.benchmarks import Action, Variant
 from curate.specs.load import Spec
 
 RESERVED = ("together", "mix", "logs", "input")  # folders of a run that are no sources
@@ -91,17 +92,41 @@ class Classify(Spec, frozen=True, kw_only=True):
     classifier: str  # a spec in classifiers/
 
 
+class Semantic(Spec, frozen=True, kw_only=True):
+    """Also propose paraphrases and translations of benchmark items, by embeddings. They are listed as `paraphrase`, and not counted.
+
+    Every chunk of the corpus is sent to the model; what that costs is said before anything is sent.
+    """
+
+    model: str  # the embedding model's name, as the endpoint or sentence-transformers knows it
+    engine: Literal["endpoint", "sentence_transformers"] = "endpoint"  # an endpoint with OpenAI's embeddings protocol, or a model on this machine
+    base_url_env: str = "CURATE_EMBEDDINGS_BASE_URL"  # environment variable with the endpoint's address, up to /v1
+    api_key_env: str = "CURATE_EMBEDDINGS_API_KEY"  # environment variable with its key
+    max_tokens: Positive = 10_000_000  # with more to send than this, by estimate, the step stops before it has sent anything
+    chunk_words: Annotated[int, Meta(ge=10, le=2000)] = 80  # words of a chunk; chunks overlap by half
+    background_chunks: Annotated[int, Meta(ge=100)] = 2000  # of documents chosen by a hash of the id; the threshold comes from them
+    false_positives: Share = 1e-4  # accepted share of clean chunks that are proposed
+    min_cosine: Share = 0.5  # a proposal is at least this near to its item
+    batch_size: Positive = 64  # texts of one request
+    concurrency: Positive = 4  # requests at once, per worker
+    timeout_seconds: Annotated[float, Meta(gt=0)] = 120.0  # of one request
+    attempts: Positive = 6  # of one request, with growing pauses
+
+
 class Decontaminate(Spec, frozen=True, kw_only=True):
     """Find benchmark items in the documents, report them, and remove what the spec says."""
 
     against: list[str]  # names from the benchmarks spec
     benchmarks: str = "workflows/benchmarks.yaml"  # the benchmarks spec that holds these names
-    action: str = "document"  # document: drop the document; span: cut the match; record: only report
+    action: Action = "document"  # document: drop the document; span: cut the match; record: only report
+    actions: dict[Variant, Action] = {}  # other actions for single variants, such as {numbers_changed: record, truncated: span}
+    min_score: Share = 0.0  # a match with a lower score is only reported
     threshold: Share | None = None  # null: calibrated on the corpus to `false_positives`
     false_positives: Share = 1e-4  # accepted share of clean documents that match
     background_documents: Positive = 20_000  # documents of the background sample, chosen by a hash of the id: weights and threshold come from it
     span_margin: int = 100  # for span: a cut may reach so many characters beyond the match, to the end of a line or sentence
     min_characters: Positive = 200  # for span: a document with less left is dropped
+    semantic: Semantic | None = None  # also look for paraphrases and translations, with embeddings
 
 
 class Gates(Spec, frozen=True, kw_only=True):

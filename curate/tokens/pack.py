@@ -23,11 +23,14 @@ from curate.tokens.shards import TokenShards
 class Packed:
     """The first `max_tokens` tokens of a source in its seeded order (all when None), as `len()` sequences."""
 
-    def __init__(self, folders: Sequence[Path | str], context: int, seed: int, max_tokens: int | None = None) -> None:
-        """Read the tokens into memory: 2 or 4 bytes each. Raises InputError when there are fewer than `context + 1`."""
+    def __init__(self, folders: Sequence[Path | str], context: int, seed: int, max_tokens: int | None = None, min_document_tokens: int = 1) -> None:
+        """Read the tokens into memory, 2 or 4 bytes each, without documents of fewer than `min_document_tokens`.
+
+        Raises InputError when there are fewer than `context + 1` tokens.
+        """
         self.context, self._seed = context, seed
         shards = [TokenShards(folder) for folder in folders]
-        where = [(s, row) for s, shard in enumerate(shards) for row in range(len(shard.ids))]
+        where = [(s, row) for s, shard in enumerate(shards) for row in np.flatnonzero(shard.num_tokens >= min_document_tokens).tolist()]
         order = document_order([shards[s].ids[row] for s, row in where], seed)
         parts, total = [], 0
         for i in order.tolist():

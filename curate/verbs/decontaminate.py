@@ -1,4 +1,4 @@
-"""`curate decontaminate`: search corpora for benchmark items outside of a workflow."""
+"""`curate decontaminate`: search corpora for benchmark items outside of a workflow, and compare two searches."""
 
 from __future__ import annotations
 
@@ -7,25 +7,44 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from curate.corpus import Corpus
 
 Verb = Callable[..., argparse.ArgumentParser]
+DIFF = "diff"
 
 
 def add(verbs: Any, verb: Verb) -> None:
     """Add `decontaminate`."""
-    example = "curate decontaminate runs/demo/web/04-dedup --against benchmarks/*.jsonl.gz --output decontaminated"
-    one = verb(verbs, "decontaminate", run, "find benchmark items in corpora, and write what is clean", example)
-    one.add_argument("corpus", type=Path, nargs="+", help="the folder of a corpus; several are searched together")
-    against = "files of items (.jsonl, .jsonl.gz), or names from --benchmarks"
-    one.add_argument("--against", nargs="+", required=True, metavar="BENCHMARK", help=against)
+    example = (
+        "curate decontaminate runs/demo/web/04-dedup --against benchmarks/*.jsonl.gz --output decontaminated\n"
+        "  curate decontaminate runs/demo/web/04-dedup --against exams/*.csv --output ci --action record --fail-over 0.1%\n"
+        "  curate decontaminate diff decontaminated ci"
+    )
+    one = verb(verbs, "decontaminate", run, "find benchmark items in corpora, and write what is clean; or compare two such searches (diff)", example)
+    one.usage = (
+        "curate decontaminate CORPUS [CORPUS ...] --against BENCHMARK [BENCHMARK ...] --output DIR [options]\n"
+        "       curate decontaminate diff RUN_A RUN_B [--json]"
+    )
+    corpus = "the folder of a corpus (any stage of a run); several are searched together. Or: diff, and the outputs or runs to compare"
+    one.add_argument("corpus", type=Path, nargs="+", metavar="CORPUS", help=corpus)
+    against = "files of items (.jsonl, .json, .csv, each also .gz; .parquet), or names from --benchmarks"
+    one.add_argument("--against", nargs="+", metavar="BENCHMARK", help=against)
     one.add_argument("--benchmarks", type=Path, help="a benchmarks spec; --against then names its entries")
-    one.add_argument("--output", type=Path, required=True, help="the folder for matches, the summary and the cleaned corpora")
+    output = "the folder for the report, the matches, the lists of clean items and, in sources/, the cleaned corpora"
+    one.add_argument("--output", type=Path, metavar="DIR", help=output)
     actions = ("document", "span", "record")
-    one.add_argument("--action", choices=actions, default="document", help="drop documents, cut the matches out, or only report")
-    one.add_argument("--fail-over", type=_share, help="exit with 1 when more than this share of a benchmark's items is found, such as 0.1%%")
-    one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="worker processes (default: one per core)")
-    one.add_argument("--json", action="store_true", help="print the summary as JSON")
+    action = "drop the documents (default), cut the matches out of them, or only report: record writes no copy of the corpus"
+    one.add_argument("--action", choices=actions, default="document", help=action)
+    semantic = "also propose paraphrases with this embedding model, of the endpoint in CURATE_EMBEDDINGS_BASE_URL; says first what it costs"
+    one.add_argument("--semantic", metavar="MODEL", help=semantic)
+    one.add_argument("--fail-over", type=_share, metavar="SHARE", help="exit with 1 when more than this share of a benchmark's items is found: 0.1%%")
+    one.add_argument(
+        "--workers", type=_workers, default=os.cpu_count() or 1, help="worker processes (default: one per core; 0: none, in this process)"
+    )
+    one.add_argument("--json", action="store_true", help="print the summary, or the differences, as JSON")
 
 
 def _share(text: str) -> float:
@@ -35,58 +54,121 @@ def _share(text: str) -> float:
     return value
 
 
+def _workers(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 1024:
+        raise argparse.ArgumentTypeError("between 0 and 1024")
+    return number
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """`curate decontaminate CORPUS … --against …`."""
+    """`curate decontaminate CORPUS … --against …`, or `curate decontaminate diff RUN_A RUN_B`."""
+    if arguments.corpus[0] == Path(DIFF):
+        return _diff(arguments)
+    from curate.errors import SpecError
+
+    missing = [f"--{name}" for name in ("against", "output") if getattr(arguments, name) is None]
+    if missing:
+        raise SpecError(f"{' and '.join(missing)} must be given", hint="curate decontaminate CORPUS --against FILE … --output DIR")
     import msgspec
 
-    from curate.console import Progress, print_table, say
-    from curate.corpus import Corpus
-    from curate.decontaminate.stage import decontaminate
-    from curate.engine import Context, Local
-    from curate.errors import InputError
-    from curate.lock import locked
-    from curate.project import Fingerprints
-    from curate.specs.workflow import Decontaminate, Workflow
-    from curate.workflow import Arguments, Project
+    from curate.console import say
 
     output = arguments.output.resolve()
+    _search(arguments, output)
+    summary = msgspec.json.decode((output / "summary.json").read_bytes())
+    if arguments.json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() + "\n")
+    else:
+        _print(summary)
+    say(f"report: {arguments.output / 'report.html'}; matches.parquet, items.parquet and clean_ids/ are beside it")
+    if arguments.action != "record":
+        say(f"the cleaned corpora are in {arguments.output / 'sources'}")
+    return 0 if arguments.fail_over is None else _judge(summary, arguments.fail_over)
+
+
+def _search(arguments: argparse.Namespace, output: Path) -> None:
+    """Search the corpora, and write everything into `output`."""
+    import msgspec
+
+    from curate.console import Progress
+    from curate.decontaminate.stage import decontaminate
+    from curate.engine import Context, Inline, Local
+    from curate.lock import locked
+    from curate.project import Fingerprints
+    from curate.specs.workflow import Decontaminate, Semantic, Workflow
+    from curate.workflow import Arguments, Project
+
+    sources = _sources(arguments.corpus)
+    with locked(output):
+        spec, names = _benchmarks(arguments, output)
+        semantic = Semantic(model=arguments.semantic) if arguments.semantic else None
+        options = Decontaminate(against=names, benchmarks=str(spec), action=arguments.action, semantic=semantic)
+        nothing = msgspec.convert({"name": "decontaminate", "sources": {"x": [{"ingest": {"warc": "x"}}]}}, Workflow)
+        project = Project(Path.cwd(), Path.cwd(), output, 0, Fingerprints(output / ".fingerprints.json"), nothing)
+        engine = Local(arguments.workers, output / "logs") if arguments.workers else Inline()
+        try:
+            with Progress() as progress:
+                targets = {source: output / "sources" / source for source in sources}
+                context = Context(engine, progress)
+                asked = Arguments(sources, targets, output, project, context, progress.say)
+                decontaminate(options, asked, copies=arguments.action != "record")
+        finally:
+            engine.close()
+
+
+def _sources(folders: list[Path]) -> dict[str, Corpus]:
+    """Open the corpora, by source. Raises InputError when two are of one source."""
+    from curate.corpus import Corpus
+    from curate.errors import InputError
+
     sources: dict[str, Corpus] = {}
-    for folder in arguments.corpus:
+    for folder in folders:
         corpus = Corpus.open(folder.resolve())
         if corpus.manifest.source in sources:
             raise InputError(f"two corpora are of the source '{corpus.manifest.source}'", where=str(folder), hint="search them one after the other")
         sources[corpus.manifest.source] = corpus
-    with locked(output):
-        spec, names = _benchmarks(arguments, output)
-        options = Decontaminate(against=names, benchmarks=str(spec), action=arguments.action)
-        nothing = msgspec.convert({"name": "decontaminate", "sources": {"x": [{"ingest": {"warc": "x"}}]}}, Workflow)
-        project = Project(Path.cwd(), Path.cwd(), output, 0, Fingerprints(output / ".fingerprints.json"), nothing)
-        engine = Local(arguments.workers, output / "logs")
-        try:
-            with Progress() as progress:
-                targets = {source: output / source for source in sources}
-                decontaminate(options, Arguments(sources, targets, output / "report", project, Context(engine, progress), lambda line: None))
-        finally:
-            engine.close()
-    summary = msgspec.json.decode((output / "report" / "summary.json").read_bytes())
-    if arguments.json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() + "\n")
-    else:
-        rows = [
-            [
-                name,
-                b["items"],
-                sum(b["unscannable"].values()),
-                b["contaminated"],
-                "–" if b["rate"] is None else f"{100 * b['rate']:.2f} %",
-                b["documents"],
-            ]
-            for name, b in summary["benchmarks"].items()
-        ]
-        print_table(["benchmark", "items", "unscannable", "found", "share", "documents"], rows)
-    say(f"matches, items and the summary are in {output / 'report'}, the cleaned corpora beside it")
-    worst = max((b["rate"] or 0.0 for b in summary["benchmarks"].values()), default=0.0)
-    return 1 if arguments.fail_over is not None and worst > arguments.fail_over else 0
+    return sources
+
+
+def _print(summary: dict[str, Any]) -> None:
+    """Print the table of benchmarks, what it costs, and what a clean result means."""
+    from curate.console import print_table, say, visible
+
+    rows = []
+    for name, b in summary["benchmarks"].items():
+        low, high = (f"{100 * value:.2g}" for value in b["interval"])
+        share = "–" if b["rate"] is None else f"{100 * b['rate']:.2f} % ({low} to {high})"
+        least = "–" if b["smallest_share"] is None else f"{b['smallest_share']:.0%} of a question"
+        rows.append([name, b["items"], b["items"] - b["scannable"], b["contaminated"], share, b["documents"], least])
+    print_table(["benchmark", "items", "unscannable", "found", "share (95 % interval)", "documents", "surely found from"], rows)
+    for name, b in summary["benchmarks"].items():
+        if b["note"]:
+            say(f"{name}: {b['note']}")
+    if summary["bad_lines"]:
+        first = summary["bad_lines"][0]
+        say(f"{len(summary['bad_lines']):,} lines are no items; the first: {visible(first['place'])} {visible(first['reason'])}")
+    removal = summary["removal"]
+    if removal["documents"] or removal["documents_cut"]:
+        say(
+            f"removed: {removal['documents']:,} of {removal['entered_documents']:,} documents, {removal['documents_cut']:,} more were cut; "
+            f"{removal['bytes']:,} bytes (≈{removal['tokens_estimated']:,} tokens, {removal['share_of_bytes']:.2%} of the text)"
+        )
+
+
+def _judge(summary: dict[str, Any], allowed: float) -> int:
+    """Return the exit code of --fail-over. What could not be looked for has not passed."""
+    from curate.console import say
+
+    failed = 0
+    for name, b in summary["benchmarks"].items():
+        if b["rate"] is None:
+            say(f"failed: {name} could not be checked: {b['note']}")
+            failed = 1
+        elif b["rate"] > allowed:
+            say(f"failed: {100 * b['rate']:.4g} % of {name} was found; {100 * allowed:.4g} % is allowed")
+            failed = 1
+    return failed
 
 
 def _benchmarks(arguments: argparse.Namespace, output: Path) -> tuple[Path, list[str]]:
@@ -105,3 +187,21 @@ def _benchmarks(arguments: argparse.Namespace, output: Path) -> tuple[Path, list
     spec = output / "benchmarks.yaml"  # JSON is YAML
     write_json(spec, resolved(found))
     return spec, list(found)
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    """`curate decontaminate diff RUN_A RUN_B`."""
+    import msgspec
+
+    from curate.decontaminate.diff import as_text, differences
+    from curate.errors import SpecError
+
+    if len(arguments.corpus) != 3:
+        hint = "curate decontaminate diff RUN_A RUN_B; a corpus in a folder called diff is ./diff"
+        raise SpecError(f"diff compares two outputs or runs, and {len(arguments.corpus) - 1} were named", hint=hint)
+    found = differences(arguments.corpus[1], arguments.corpus[2])
+    if arguments.json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+    else:
+        print(as_text(found))
+    return 0

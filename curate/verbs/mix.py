@@ -9,62 +9,215 @@ from pathlib import Path
 from typing import Any
 
 Verb = Callable[..., argparse.ArgumentParser]
-LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp")  # as curate.specs.mix.LAWS, which would import too much here
+LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp", "trees")  # as curate.specs.mix.LAWS, which would import too much here
+FORMS = ("json", "megatron", "megatron-json", "datasets", "olmo-core", "streaming", "torchtitan", "nanotron")  # as curate.mix.export.FORMS
 
 
 def add(verbs: Any, verb: Verb) -> None:
     """Add `mix` and its verbs."""
     group = verb(verbs, "mix", None, "find out how much of each source to use", "curate mix run mixes/mine.yaml --output mixes/mine")
     inner = group.add_subparsers(title="verbs", metavar="VERB", required=True)
+    text = "show what a mix would train: proxies, tokens, FLOPs, memory and an estimate of the time; trains nothing"
+    _json(_spec(verb(inner, "plan", plan, text, "curate mix plan mixes/mine.yaml")))
+    _add_steps(inner, verb)
+    _add_solved(inner, verb)
 
-    text = "show what a mix would train: proxies, tokens, FLOPs and an estimate of the time; trains nothing"
-    one = verb(inner, "plan", plan, text, "curate mix plan mixes/mine.yaml")
-    one.add_argument("spec", type=Path, help="a mix spec that names its sources and its tokenizer")
 
-    text = "train the swarm, recommend, confirm with fresh seeds, and write the solved mix"
-    one = verb(inner, "run", run, text, "curate mix run mixes/mine.yaml --output mixes/mine")
-    one.add_argument("spec", type=Path, help="a mix spec that names its sources and its tokenizer")
-    one.add_argument("--output", type=Path, required=True, help="the folder for proxies, proposal and solved mix")
-    one.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="worker processes (default: one per core)")
+def _add_steps(inner: Any, verb: Verb) -> None:
+    """Add the verbs that bring a mix up to date, each up to its step: what is done is not done again."""
+    _step(verb(inner, "train", train, "train the swarm of proxies", "curate mix train mixes/mine.yaml --output mixes/mine"))
+    text = "score the trained proxies on the suites of the spec; a new suite needs no training"
+    _step(verb(inner, "evaluate", evaluate, text, "curate mix evaluate mixes/mine.yaml --output mixes/mine"))
 
-    text = "fit laws to a swarm that was trained elsewhere; the first column of both files is the run id"
+    text = "fit laws to the swarm, or to one that was trained elsewhere (two CSV files whose first column is the run id)"
     one = verb(inner, "fit", fit, text, "curate mix fit --ratios ratios.csv --metrics metrics.csv --output laws")
-    one.add_argument("--ratios", type=Path, required=True, help="CSV: run id, then the share of each source")
-    one.add_argument("--metrics", type=Path, required=True, help="CSV: run id, then the score of each suite; lower is better")
-    one.add_argument("--law", choices=LAWS, default="auto", help="auto chooses per suite by leave-one-out error")
-    one.add_argument("--predict", type=Path, help="CSV of mixes to predict (default: those of --ratios)")
-    one.add_argument("--output", type=Path, required=True, help="the folder for predictions.csv and laws.json")
-    one.add_argument("--json", action="store_true", help="print the laws as JSON")
+    one.add_argument("spec", type=Path, nargs="?", help="a mix spec that names its sources and its tokenizer")
+    one.add_argument("--ratios", type=Path, help="CSV: run id, then the share of each source")
+    one.add_argument("--metrics", type=Path, help="CSV: run id, then the score of each suite; lower is better")
+    one.add_argument("--law", choices=LAWS, default="auto", help="with --ratios: auto chooses per suite by leave-one-out error")
+    one.add_argument("--predict", type=Path, help="with --ratios: CSV of mixes to predict (default: those of --ratios)")
+    _output(one)
 
+    text = "solve for the weights under the limits of the spec, from the swarm or from fitted laws"
+    one = verb(inner, "solve", solve, text, "curate mix solve --fit laws --spec mixes/mine.yaml")
+    one.add_argument("spec", type=Path, nargs="?", help="a mix spec that names its sources and its tokenizer")
+    one.add_argument("--fit", type=Path, help="the folder of a fit; then --output is optional")
+    one.add_argument("--spec", dest="limits", type=Path, help="with --fit: the mix spec whose weights, limits and target hold (default: none)")
+    _output(one, required=False)
+
+    text = "train the proposal and its rivals with fresh seeds, compare them in pairs, and write the solved mix"
+    _step(verb(inner, "confirm", confirm, text, "curate mix confirm mixes/mine.yaml --output mixes/mine"))
+    _step(verb(inner, "run", confirm, "all of it: train, evaluate, fit, solve, confirm", "curate mix run mixes/mine.yaml --output mixes/mine"))
+
+
+def _add_solved(inner: Any, verb: Verb) -> None:
+    """Add the verbs that read what is finished."""
     one = verb(inner, "show", show, "print the weights, predictions and verdict of a finished mix", "curate mix show runs/quickstart/mix")
     one.add_argument("folder", type=Path, help="the folder of a mix, RUN/mix of a workflow's")
-    one.add_argument("--json", action="store_true", help="print everything as JSON")
+    _json(one)
 
     example = "curate mix export runs/quickstart/mix/quickstart.solved.yaml --format megatron"
-    one = verb(inner, "export", export, "print a solved mix in the form that a trainer reads", example)
+    one = verb(inner, "export", export, "print a solved mix in the form that a trainer reads, after reading it back", example)
     one.add_argument("solved", type=Path, help="a solved mix")
-    one.add_argument(
-        "--format", choices=("json", "megatron", "datasets"), default="json", help="plain JSON, Megatron's --data-path, or probabilities"
+    one.add_argument("--format", choices=FORMS, default="json", help="which trainer's (default: json)")
+    one.add_argument("--data", default="data/{source}", help="where the data of a source is (default: data/{source})")
+    one.add_argument("--json", action="store_true", help="print the text and the tokens of each source as JSON")
+
+    one = verb(
+        inner, "proxy", proxy, "write a stored proxy as a Hugging Face model", "curate mix proxy mixes/mine/swarm/1/proxies/run-000.safetensors out"
     )
-    one.add_argument("--data", default="data/{source}", help="for megatron: where the data of a source is (default: data/{source})")
+    one.add_argument("proxy", type=Path, help="a proxy (.safetensors)")
+    one.add_argument("output", type=Path, help="the folder for config.json, model.safetensors and the tokenizer")
+    one.add_argument("--tokenizer", type=Path, help="the tokenizer.json that it was trained with, to be put beside it")
+    _json(one)
 
     one = verb(inner, "diff", diff, "say what moved between two solved mixes, and why", "curate mix diff old.solved.yaml new.solved.yaml")
     one.add_argument("before", type=Path, help="a solved mix")
     one.add_argument("after", type=Path, help="another one")
+    _json(one)
+
+
+def _json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="print the same as JSON, for programs")
+
+
+def _spec(verb: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    verb.add_argument("spec", type=Path, help="a mix spec that names its sources and its tokenizer")
+    return verb
+
+
+def _output(verb: argparse.ArgumentParser, required: bool = True) -> None:
+    verb.add_argument("--output", type=Path, required=required, help="the folder of the mix")
+    verb.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="worker processes (default: one per core)")
+    _json(verb)
+
+
+def _step(verb: argparse.ArgumentParser) -> None:
+    _output(_spec(verb))
+
+
+# ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def plan(arguments: argparse.Namespace) -> None:
     """`curate mix plan SPEC`."""
-    from curate.console import print_table
     from curate.mix.estimate import estimate
+    from curate.verbs.mix_tables import print_json, print_plan
 
-    rows = estimate(arguments.spec)
-    print_table(["what", "how much"], [[name, value] for name, value in rows.items()])
+    found = estimate(arguments.spec)
+    print_json(found) if arguments.json else print_plan(found)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """`curate mix run SPEC --output DIR`."""
-    from curate.console import Progress, say
+def train(arguments: argparse.Namespace) -> None:
+    """`curate mix train SPEC --output DIR`."""
+    from curate.verbs.mix_tables import print_json, print_training, training
+
+    _up_to("train", arguments)
+    rows = training(arguments.output)
+    print_json(rows) if arguments.json else print_training(rows)
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """`curate mix evaluate SPEC --output DIR`."""
+    from curate.verbs.mix_tables import print_json, print_scores, scores
+
+    spec = _up_to("evaluate", arguments)
+    rows = scores(arguments.output, sorted(spec.suites))
+    print_json(rows) if arguments.json else print_scores(rows)
+
+
+def fit(arguments: argparse.Namespace) -> None:
+    """`curate mix fit SPEC --output DIR`, or with --ratios and --metrics instead of the spec."""
+    from curate.console import say
+    from curate.errors import SpecError
+    from curate.mix.fitted import read_fit
+    from curate.verbs.mix_tables import print_json, print_laws
+
+    given = (arguments.spec is not None, arguments.ratios is not None, arguments.metrics is not None)
+    if given not in ((True, False, False), (False, True, True)):
+        raise SpecError("give a mix spec, or both --ratios and --metrics")
+    if arguments.spec is not None:
+        _up_to("fit", arguments)
+        folder = arguments.output / "fit"
+    else:
+        folder = arguments.output
+        _fit_tables(arguments)
+    found = read_fit(folder)
+    if arguments.json:
+        print_json({"runs": len(found.swarm.runs), "sources": found.swarm.sources, "laws": found.laws})
+    else:
+        print_laws(found.laws)
+    say(f"ratios.csv, metrics.csv, predictions.csv and laws.json are in {folder}")
+
+
+def _fit_tables(arguments: argparse.Namespace) -> None:
+    from curate.mix import fitted
+    from curate.mix.table import predictions_csv, read_ratios, read_swarm
+
+    swarm = read_swarm(arguments.ratios, arguments.metrics)
+    runs, mixes = swarm.runs, swarm.mixes
+    if arguments.predict is not None:
+        runs, _, mixes = read_ratios(arguments.predict, swarm.sources)
+    laws = fitted.fit_swarm(swarm, arguments.law)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    files = {name: arguments.output / name for name in (fitted.RATIOS, fitted.METRICS, fitted.PREDICTIONS, fitted.LAWS)}
+    facts = {suite: fitted.facts_of(law, swarm.scores[suite]) for suite, law in laws.items()}
+    fitted.write_fit(files, swarm, facts, predictions_csv(laws, runs, mixes))
+
+
+def solve(arguments: argparse.Namespace) -> None:
+    """`curate mix solve SPEC --output DIR`, or `--fit DIR [--spec SPEC]`."""
+    from curate.console import say
+    from curate.errors import SpecError
+    from curate.verbs.mix_tables import print_json, print_proposal, read_proposal
+
+    if (arguments.fit is None) == (arguments.spec is None):
+        raise SpecError("give either a mix spec, or --fit DIR")
+    if arguments.fit is None:
+        if arguments.output is None:
+            raise SpecError("give --output, the folder of the mix")
+        spec = _up_to("solve", arguments)
+        folder, written = arguments.output / "proposal", f"{spec.name}.proposed.yaml"
+    else:
+        folder = arguments.output or arguments.fit
+        written = _solve_fit(arguments, folder)
+    found = read_proposal(folder)
+    print_json(found) if arguments.json else print_proposal(found)
+    say(f"the proposal: {folder / written}")
+
+
+def _solve_fit(arguments: argparse.Namespace, folder: Path) -> str:
+    """Solve from fitted tables; return the name of the file that was written."""
+    from curate.corpus import write_json
+    from curate.mix.elsewhere import solve_fit
+    from curate.mix.fitted import read_fit
+    from curate.mix.solved import write_solved
+
+    proposal, solved = solve_fit(read_fit(arguments.fit), arguments.limits)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "proposal.json", proposal)
+    if solved is None:
+        return "proposal.json"
+    write_solved(folder / f"{solved.name}.proposed.yaml", solved)
+    return f"{solved.name}.proposed.yaml"
+
+
+def confirm(arguments: argparse.Namespace) -> None:
+    """`curate mix confirm SPEC --output DIR`, and `curate mix run`, which is the same: a step does what comes before it."""
+    from curate.console import say
+    from curate.report import write_mix_report
+    from curate.verbs.mix_tables import print_json, print_result, read_result
+
+    spec = _up_to("confirm", arguments)
+    result = read_result(arguments.output)
+    print_json(result) if arguments.json else print_result(result)
+    say(f"the solved mix: {arguments.output / f'{spec.name}.solved.yaml'}")
+    say(f"the report: {write_mix_report(arguments.output)}")
+
+
+def _up_to(step: str, arguments: argparse.Namespace) -> Any:
+    """Bring the mix up to date, up to `step`; return its spec."""
+    from curate.console import Progress
     from curate.engine import Context, Local
     from curate.errors import SpecError
     from curate.lock import locked
@@ -76,75 +229,56 @@ def run(arguments: argparse.Namespace) -> None:
     if spec.tokenizer is None or not isinstance(spec.sources, dict):
         raise SpecError("outside of a workflow a mix names its sources and its tokenizer", where=str(arguments.spec), hint="sources: {NAME: FOLDER}")
     output = arguments.output.resolve()
-    engine = Local(arguments.workers, output / "logs")
+    engine = Local(max(1, arguments.workers), output / "logs")
     try:
         with locked(output), Progress() as progress:
-            run_mix(arguments.spec, {}, Path(spec.tokenizer), output, Context(engine, progress), progress.say)
+            run_mix(arguments.spec, {}, None, output, Context(engine, progress), progress.say, step)
     finally:
         engine.close()
-    print((output / "verdict.txt").read_text(encoding="utf-8"))
-    say(f"the solved mix: {output / f'{spec.name}.solved.yaml'}")
+    return spec
+
+
+# ── what is finished ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def show(arguments: argparse.Namespace) -> None:
     """`curate mix show DIR`."""
-    import msgspec
+    from curate.verbs.mix_tables import print_json, print_result, read_result
 
-    from curate.console import print_table
-    from curate.errors import InputError
-
-    path = arguments.folder / "result.json"
-    if not path.is_file():
-        raise InputError("no finished mix", where=str(arguments.folder), hint="name RUN/mix of a finished run")
-    if arguments.json:
-        print(path.read_text(encoding="utf-8"))
-        return
-    result = msgspec.json.decode(path.read_bytes())
-    solved = result["solved"]
-    rows = [[n, w["weight"], w["low"], w["high"], w["natural"], w["repeats"], w["available_tokens"]] for n, w in solved["weights"].items()]
-    print_table(["source", "weight", "low", "high", "natural", "repeats", "available tokens"], rows)
-    rows = [
-        [n, s["law"], s["natural"], s["solved"], f"{s['low']:.4f} to {s['high']:.4f}", s["confirmed"], s["verdict"]]
-        for n, s in solved["scores"].items()
-    ]
-    print_table(["suite", "law", "natural", "solved", "90 % interval", "confirmed difference", "verdict"], rows)
-    print(result["verdict"])
+    result = read_result(arguments.folder)
+    print_json(result) if arguments.json else print_result(result)
 
 
 def export(arguments: argparse.Namespace) -> None:
     """`curate mix export SOLVED`."""
-    from curate.mix.export import as_text
+    from curate.console import say
+    from curate.mix.export import export_mix
+    from curate.verbs.mix_tables import print_json
 
-    print(as_text(arguments.solved, arguments.format, arguments.data))
+    found = export_mix(arguments.solved, arguments.format, arguments.data)
+    if arguments.json:
+        print_json({"format": arguments.format, "text": found.text, "tokens": found.tokens})
+    else:
+        print(found.text)
+        say("read back: " + ", ".join(f"{name} {count:,} tokens" for name, count in found.tokens.items()))
+
+
+def proxy(arguments: argparse.Namespace) -> None:
+    """`curate mix proxy PROXY DIR`."""
+    from curate.console import say
+    from curate.mix.huggingface import export_proxy
+    from curate.verbs.mix_tables import print_json
+
+    files = export_proxy(arguments.proxy, arguments.output, arguments.tokenizer)
+    if arguments.json:
+        print_json({"files": [str(file) for file in files]})
+    say(f"transformers reads it with AutoModelForCausalLM.from_pretrained('{arguments.output}')")
 
 
 def diff(arguments: argparse.Namespace) -> None:
     """`curate mix diff A B`."""
     from curate.mix.solved import diff_lines, diff_mixes, read_solved
+    from curate.verbs.mix_tables import print_json
 
-    print("\n".join(diff_lines(diff_mixes(read_solved(arguments.before), read_solved(arguments.after)))))
-
-
-def fit(arguments: argparse.Namespace) -> None:
-    """`curate mix fit --ratios CSV --metrics CSV --output DIR`."""
-    import json
-
-    from curate.console import print_table, say
-    from curate.corpus import write_json
-    from curate.mix.law import choose_law
-    from curate.mix.table import predictions_csv, read_ratios, read_swarm
-
-    swarm = read_swarm(arguments.ratios, arguments.metrics)
-    laws = {suite: choose_law(suite, swarm.mixes, scores, arguments.law) for suite, scores in sorted(swarm.scores.items())}
-    runs, mixes = swarm.runs, swarm.mixes
-    if arguments.predict is not None:
-        runs, _, mixes = read_ratios(arguments.predict, swarm.sources)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "predictions.csv").write_text(predictions_csv(laws, runs, mixes), encoding="utf-8")
-    facts: dict[str, dict[str, Any]] = {suite: {"law": law.full.kind, "why": law.why, "errors": law.errors} for suite, law in laws.items()}
-    write_json(arguments.output / "laws.json", facts)
-    if arguments.json:
-        print(json.dumps({"runs": len(swarm.runs), "sources": swarm.sources, "laws": facts}, indent=2))
-    else:
-        print_table(["suite", "law", "leave-one-out error", "why"], [[s, f["law"], f["errors"][f["law"]], f["why"]] for s, f in facts.items()])
-    say(f"predictions.csv and laws.json are in {arguments.output}")
+    difference = diff_mixes(read_solved(arguments.before), read_solved(arguments.after))
+    print_json(difference) if arguments.json else print("\n".join(diff_lines(difference)))

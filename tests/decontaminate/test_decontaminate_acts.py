@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_finding_items import DISGUISES, ITEMS, QUESTIONS, batch_of, prose
 
-from curate.decontaminate.act import cut, decide
+from curate.decontaminate.act import Policy, cut, decide, with_verdicts
 from curate.decontaminate.index import Options, build_index
 from curate.decontaminate.match import MATCHES, scan
 from curate.decontaminate.tally import item_table, summarize, wilson
@@ -20,34 +21,69 @@ from curate.decontaminate.tally import item_table, summarize, wilson
 def test_documents_are_dropped_with_the_item_that_they_hold() -> None:
     index = build_index(ITEMS)
     batch = batch_of(["clean text", "Before. " + QUESTIONS[1] + " After."])
-    verdicts = decide(batch, scan(batch, index), "document")
+    verdicts = decide(batch, scan(batch, index), Policy())
     assert verdicts.kept == [True, False]
     detail = json.loads(verdicts.details[1] or "")
     assert (detail["benchmark"], detail["item"], detail["matches"]) == ("sums", "m1", 1)
-    assert decide(batch, scan(batch, index), "record").kept == [True, True]
+    assert decide(batch, scan(batch, index), Policy("record")).kept == [True, True]
 
 
 def test_spans_are_cut_to_the_end_of_their_sentence() -> None:
     index = build_index(ITEMS)
     before, after = prose(random.Random(1), 60), prose(random.Random(2), 60)
     batch = batch_of([f"{before} {QUESTIONS[1]} {after}", QUESTIONS[1]])
-    verdicts = decide(batch, scan(batch, index), "span")
+    verdicts = decide(batch, scan(batch, index), Policy("span"))
     assert verdicts.texts == [f"{before}\n\n{after}", None]
     assert verdicts.changed == [True, True]
 
 
-def test_siblings_remove_nothing() -> None:
-    row = dict.fromkeys(MATCHES.names) | {
-        "doc_id": "d0",
-        "benchmark": "b",
-        "item_id": "i",
-        "item": 0,
-        "variant": "template_sibling",
-        "counted": False,
-    }
-    row |= {"channels": ["question"], "channel": "question", "doc_excerpt": "", "item_excerpt": ""}
-    row |= dict.fromkeys(("score", "threshold", "information"), 0.5) | dict.fromkeys(("doc_start", "doc_end", "item_start", "item_end"), 0)
-    assert decide(batch_of(["text"]), pa.Table.from_pylist([row], MATCHES), "document").kept == [True]
+def match_of(document: str, variant: str = "verbatim", score: float = 1.0, span: tuple[int, int] = (0, 0), counted: bool = True) -> dict[str, Any]:
+    """A row of matches, with what acting looks at."""
+    row: dict[str, Any] = dict.fromkeys(MATCHES.names) | {"doc_id": document, "benchmark": "b", "item_id": "i", "item": 0}
+    row |= {"variant": variant, "counted": counted, "channels": ["question"], "channel": "question", "doc_excerpt": "", "item_excerpt": ""}
+    row |= {"score": score, "threshold": 0.5, "information": 5.0, "item_start": 0, "item_end": 0}
+    return row | {"doc_start": span[0], "doc_end": span[1]}
+
+
+def test_siblings_remove_nothing_unless_a_rule_names_them() -> None:
+    matches = pa.Table.from_pylist([match_of("d0", "template_sibling", counted=False)], MATCHES)
+    batch = batch_of(["text"])
+    assert decide(batch, matches, Policy()).kept == [True]
+    assert decide(batch, matches, Policy()).details == [None]
+    assert decide(batch, matches, Policy(actions={"template_sibling": "document"})).kept == [False]
+
+
+def test_rules_go_by_variant_and_score_and_the_strongest_of_a_document_counts() -> None:
+    text = "One. " + "keep this sentence here " * 12 + "end.\nLEAK one two.\n" + "and also keep this here " * 12
+    at = text.index("LEAK")
+    span = (at, at + len("LEAK one two."))
+    batch = batch_of([text] * 4)
+    rows = [
+        match_of("d0", "numbers_changed"),
+        match_of("d1", "truncated", span=span),
+        match_of("d2", "verbatim", 0.6),
+        match_of("d3", "truncated", span=span),
+    ]
+    matches = pa.Table.from_pylist([*rows, match_of("d3")], MATCHES)
+    policy = Policy(actions={"numbers_changed": "record", "truncated": "span"}, min_score=0.7)
+    verdicts = decide(batch, matches, policy)
+    assert verdicts.kept == [True, True, True, False]
+    assert verdicts.changed == [False, True, False, True]
+    assert "LEAK" not in (verdicts.texts[1] or "")
+    stored = with_verdicts(matches, batch, verdicts, policy).to_pylist()
+    assert [(row["doc_id"], row["action"], row["survivor"]) for row in stored] == [
+        ("d0", "record", True),
+        ("d1", "span", True),
+        ("d2", "record", True),
+        ("d3", "span", False),
+        ("d3", "document", False),
+    ]
+
+
+def test_a_paraphrase_is_recorded_unless_a_rule_names_it() -> None:
+    matches = pa.Table.from_pylist([match_of("d0", "paraphrase")], MATCHES)
+    assert decide(batch_of(["text"]), matches, Policy()).kept == [True]
+    assert decide(batch_of(["text"]), matches, Policy(actions={"paraphrase": "document"})).kept == [False]
 
 
 @given(st.text(alphabet="ab .\n", max_size=80), st.lists(st.tuples(st.integers(0, 80), st.integers(0, 20)), max_size=4), st.integers(0, 30))

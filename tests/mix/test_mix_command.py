@@ -1,32 +1,167 @@
-"""`curate mix fit`: laws from two CSV files, for swarms that were trained elsewhere."""
+"""`curate mix`: laws and mixes from two CSV files, for swarms that were trained elsewhere; and every verb on a small swarm of its own."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+import yaml
+from test_mix_stage import SPEC, outputs, project, receipts, trained
 
-from curate.mix.law import PREFERENCE
+from curate.mix import export
+from curate.specs.load import load_spec
+from curate.specs.mix import LAWS, SolvedMix
+from curate.verbs.mix import FORMS
+from curate.verbs.mix import LAWS as OFFERED
+
+__all__ = ["project"]
 
 
-def test_fit_from_csv_by_the_command(tmp_path: Path) -> None:
-    mixes = np.random.default_rng(0).dirichlet(np.ones(3), 20)
-    scores = 0.9 + (mixes @ np.array([9.0, 1.0, 1.0])) ** -0.3
+def run(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "curate.cli", "mix", *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Path:
+    """ratios.csv and metrics.csv of 24 runs; code helps docs, math helps sums."""
+    mixes = np.random.default_rng(0).dirichlet(np.ones(3), 24)
+    docs, sums = 0.9 + (mixes @ np.array([9.0, 1.0, 1.0])) ** -0.3, 0.8 + (mixes @ np.array([0.5, 8.0, 1.0])) ** -0.4
     rows = [f"r{i},{','.join(f'{w:.6f}' for w in mix)}" for i, mix in enumerate(mixes)]
     (tmp_path / "ratios.csv").write_text("run,code,math,web\n" + "\n".join(rows) + "\n")
-    (tmp_path / "metrics.csv").write_text("run,docs\n" + "\n".join(f"r{i},{y:.6f}" for i, y in reversed(list(enumerate(scores)))) + "\n")
-    command = [sys.executable, "-m", "curate.cli", "mix", "fit", "--ratios", "ratios.csv", "--metrics", "metrics.csv", "--output", "laws", "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["laws"]["docs"]["law"] in PREFERENCE
-    lines = (tmp_path / "laws/predictions.csv").read_text().splitlines()
-    assert lines[0] == "run,suite,mean,low,high"
-    predicted = {line.split(",")[0]: float(line.split(",")[2]) for line in lines[1:]}
-    assert max(abs(predicted[f"r{i}"] - y) for i, y in enumerate(scores)) < 0.02
-    (tmp_path / "metrics.csv").write_text("run,docs\nr0,1.0\n")
-    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert refused.returncode == 3
-    assert "the run ids do not match" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    scored = [f"r{i},{y:.6f},{z:.6f}" for i, (y, z) in enumerate(zip(docs, sums, strict=True))]
+    (tmp_path / "metrics.csv").write_text("run,docs,sums\n" + "\n".join(reversed(scored)) + "\n")
+    return tmp_path
+
+
+FIT = ("fit", "--ratios", "ratios.csv", "--metrics", "metrics.csv", "--output", "laws", "--json")
+
+
+def test_fit_from_csv_predicts_and_refuses_what_does_not_match(tables: Path) -> None:
+    found = json.loads(run(*FIT, cwd=tables).stdout)
+    assert found["runs"] == 24
+    assert {facts["law"] for facts in found["laws"].values()} <= set(LAWS)
+    lines = [line.split(",") for line in (tables / "laws/predictions.csv").read_text().splitlines()]
+    assert lines[0] == ["run", "suite", "mean", "low", "high"]
+    measured = {line.split(",")[0]: float(line.split(",")[1]) for line in (tables / "metrics.csv").read_text().splitlines()[1:]}
+    assert max(abs(float(mean) - measured[name]) for name, suite, mean, _, _ in lines[1:] if suite == "docs") < 0.02
+    (tables / "new.csv").write_text("run,web,code,math\nx,0.2,0.5,0.3\n")
+    run(*FIT, "--predict", "new.csv", cwd=tables)
+    assert [line.split(",")[0] for line in (tables / "laws/predictions.csv").read_text().splitlines()[1:]] == ["x", "x"]
+    (tables / "metrics.csv").write_text("run,docs\nr0,1.0\n")
+    assert "the run ids do not match" in run(*FIT, cwd=tables, code=3).stderr
+
+
+def test_solve_from_csv_with_and_without_a_spec(tables: Path) -> None:
+    run(*FIT, "--law", "power", cwd=tables)
+    free = json.loads(run("solve", "--fit", "laws", "--json", cwd=tables).stdout)
+    assert sum(free["weights"].values()) == pytest.approx(1.0)
+    assert free["weights"]["web"] < 0.2
+    table = run("solve", "--fit", "laws", cwd=tables).stdout
+    assert "predicted gain over the natural mix" in table
+    spec = """
+name: mine
+target: {tokens: 100_000}
+evals: {sums: sums.jsonl}
+sources: {code: {tokens: 30_000}, math: {tokens: 10_000}, web: {tokens: 90_000}}
+constraints: {max_repeats: 4, sources: {web: {min: 0.4}}}
+"""
+    (tables / "mine.yaml").write_text(spec)
+    found = json.loads(run("solve", "--fit", "laws", "--spec", "mine.yaml", "--json", cwd=tables).stdout)
+    assert found["weights"]["math"] <= 0.4 + 1e-6
+    assert found["weights"]["web"] >= 0.4 - 1e-6
+    assert found["natural"]["web"] == pytest.approx(9 / 13)
+    assert any("math" in sentence for sentence in found["sensitivity"]["sentences"])
+    solved = load_spec(tables / "laws/mine.proposed.yaml", SolvedMix)
+    assert solved.verdict == "not_confirmed"
+    export = json.loads(run("export", "laws/mine.proposed.yaml", "--format", "olmo-core", "--json", cwd=tables).stdout)
+    assert sum(export["tokens"].values()) == 100_000 == yaml.safe_load(export["text"])["requested_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sums: sums.jsonl", "sum: sums.jsonl", "no law was fitted for the suite 'sum'\nhint: did you mean 'sums'?"),
+        ("web: {tokens: 90_000}", "forum: {tokens: 90_000}", "do not have the same sources: forum, web"),
+        ("math: {tokens: 10_000}", "math: {}", "sources.math: how much is there of it?"),
+        ("{web: {min: 0.4}}", "{web: {min: 0.7}, code: {min: 0.5}}", "add up to 1.2, more than 1"),
+    ],
+)
+def test_a_spec_that_does_not_fit_the_tables_is_refused(tables: Path, old: str, new: str, message: str) -> None:
+    run(*FIT, "--law", "ridge", cwd=tables)
+    spec = "name: mine\ntarget: {tokens: 100_000}\nevals: {sums: sums.jsonl}\n"
+    spec += "sources: {code: {tokens: 30_000}, math: {tokens: 10_000}, web: {tokens: 90_000}}\nconstraints: {sources: {web: {min: 0.4}}}\n"
+    (tables / "mine.yaml").write_text(
+        spec.replace(old, new).replace("{sources: {web: {min: 0.4}}}", "{}") if "forum" in new else spec.replace(old, new)
+    )
+    assert message in run("solve", "--fit", "laws", "--spec", "mine.yaml", cwd=tables, code=2).stderr
+
+
+def test_verbs_say_what_they_miss(tables: Path) -> None:
+    assert "give a mix spec, or both --ratios and --metrics" in run("fit", "--ratios", "ratios.csv", "--output", "laws", cwd=tables, code=2).stderr
+    assert "give either a mix spec, or --fit DIR" in run("solve", "--output", "laws", cwd=tables, code=2).stderr
+    assert "no fitted laws" in run("solve", "--fit", "nowhere", cwd=tables, code=3).stderr
+    assert "no finished mix" in run("show", "nowhere", cwd=tables, code=3).stderr
+
+
+def test_what_the_command_offers_is_what_there_is() -> None:
+    assert list(FORMS) == list(export.FORMS)
+    assert OFFERED == LAWS
+
+
+@pytest.fixture
+def spec(project: Path) -> Path:
+    path = project / "mixes/own.yaml"
+    sources = f"sources: {{letters: {project}/tokens/letters, sums: {project}/tokens/sums}}\n"
+    path.write_text(SPEC.replace("name: toy", "name: own") + sources + f"tokenizer: {project}/tokens/together/tokenizer.json\n")
+    return path
+
+
+def test_every_step_goes_on_where_the_one_before_it_ended(spec: Path, tmp_path: Path) -> None:
+    def step(verb: str) -> Any:
+        return json.loads(run(verb, spec, "--output", "mix", "--workers", 2, "--json", cwd=tmp_path).stdout)
+
+    planned = json.loads(run("plan", spec, "--json", cwd=tmp_path).stdout)
+    assert planned["summary"]["proxies in the swarm"] == len(planned["runs"]) == 7
+    assert not (tmp_path / "mix").exists()
+    rows = step("train")
+    assert [row["run"] for row in rows] == [run["run"] for run in planned["runs"]]
+    assert [row["weights"] for row in rows] == [run["weights"] for run in planned["runs"]]
+    before = receipts(tmp_path / "mix")
+    assert set(step("evaluate")[0]) == {"run", "sums"}
+    assert step("fit")["laws"]["sums"]["law"] == "power"
+    assert set(step("solve")["weights"]) == {"letters", "sums"}
+    assert trained(before, tmp_path / "mix") == set()
+    assert step("confirm")["solved"]["verdict"] == "better"
+    page = (tmp_path / "mix/report.html").read_text()
+    for part in ("Confirmed with fresh seeds", "What it hangs on", "best for it alone", "from the natural (0) to the solved mix (1)", "run-005"):
+        assert part in page
+    assert "<script" not in page
+    shown = run("show", "mix", cwd=tmp_path).stdout
+    assert "The solved mix is better than the natural one" in shown
+    for verb in ("train", "evaluate", "solve"):
+        assert "sums" in run(verb, spec, "--output", "mix", cwd=tmp_path).stdout
+    assert run("diff", "mix/own.solved.yaml", "mix/own.solved.yaml", "--json", cwd=tmp_path).stdout.startswith("{")
+
+
+def test_a_mix_that_was_killed_ends_as_if_it_had_not_been(spec: Path, tmp_path: Path) -> None:
+    run("run", spec, "--output", "whole", "--workers", 2, cwd=tmp_path)
+    command = [sys.executable, "-m", "curate.cli", "mix", "run", str(spec), "--output", "killed", "--workers", "2"]
+    for wait in (1.5, 2.5):
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(wait)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    run("run", spec, "--output", "killed", "--workers", 2, cwd=tmp_path)
+    assert outputs(tmp_path / "killed") == outputs(tmp_path / "whole")

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from conftest import documents, write_corpus
 
-from curate.corpus import verify
+from curate.corpus import read_manifest, verify
 from curate.engine import Context, Inline
 from curate.errors import InputError, SpecError
 from curate.mix import flow
+from curate.mix.fitted import Fitted, facts_of, fit_swarm
+from curate.mix.limits import Traits
+from curate.mix.setting import Setting
 from curate.mix.stage import run_mix
 from curate.project import Fingerprints
 from curate.specs.load import load_spec
@@ -57,12 +60,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def solve(project: Path, folder: Path, text: str = SPEC, name: str = "toy") -> list[str]:
+def solve(project: Path, folder: Path, text: str = SPEC, name: str = "toy", until: str = "confirm") -> list[str]:
     spec = project / f"mixes/{name}.yaml"
     spec.write_text(text)
     said: list[str] = []
     tokens = {source: project / "tokens" / source for source in ("letters", "sums")}
-    run_mix(spec, tokens, project / "tokens/together/tokenizer.json", folder, Context(Inline()), said.append)
+    run_mix(spec, tokens, project / "tokens/together/tokenizer.json", folder, Context(Inline()), said.append, until)
     return said
 
 
@@ -80,25 +83,48 @@ def test_the_source_that_helps_is_found_confirmed_and_written_down(project: Path
     assert mix.weights["sums"].weight > natural + 0.1
     assert mix.weights["sums"].repeats == pytest.approx(mix.weights["sums"].weight * 20_000 / mix.weights["sums"].available_tokens, abs=1e-3)
     assert mix.scores["sums"].confirmed is not None and mix.scores["sums"].confirmed < 0
-    assert sorted(mix.made_from) == ["spec", "tokens/letters", "tokens/sums"]
+    assert sorted(mix.made_from) == ["evals/sums", "spec", "tokenizer", "tokens/letters", "tokens/sums"]
     assert "better than the natural one" in (tmp_path / "mix/verdict.txt").read_text()
     result = json.loads((tmp_path / "mix/result.json").read_text())
-    assert len(result["runs"]) == 7
+    assert [run["run"] for run in result["runs"]] == [*(f"run-00{i}" for i in range(6)), "repeat-1"]
     assert {row["rival"] for row in result["comparison"]} == {"natural"}
-    assert [verify(tmp_path / "mix" / name) for name in ("swarm", "proposal", "confirm")] == [[], [], []]
+    for stage in ("swarm/1/proxies", "swarm/1/scores/sums", "laws", "fit", "proposal", "confirm/proxies", "confirm/scores/sums"):
+        assert verify(tmp_path / "mix" / stage) == []
     solve(project, tmp_path / "again")
     assert outputs(tmp_path / "again") == outputs(tmp_path / "mix")
 
 
-def test_a_rerun_trains_nothing_and_more_runs_keep_the_earlier_ones(project: Path, tmp_path: Path) -> None:
+def receipts(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("receipts/*.json")}
+
+
+def trained(before: dict[Path, int], folder: Path) -> set[str]:
+    """The proxies that were trained since `before`."""
+    return {path.stem for path, time in receipts(folder).items() if path.parent.parent.name == "proxies" and before.get(path) != time}
+
+
+def test_a_rerun_does_nothing_and_more_runs_keep_the_earlier_ones(project: Path, tmp_path: Path) -> None:
     solve(project, tmp_path / "mix")
-    receipts = {path: path.stat().st_mtime_ns for path in (tmp_path / "mix").rglob("receipts/*.json")}
+    before = receipts(tmp_path / "mix")
     solve(project, tmp_path / "mix")
-    assert {path: path.stat().st_mtime_ns for path in receipts} == receipts
-    solve(project, tmp_path / "mix", SPEC.replace("runs: 6", "runs: 7").replace("max_repeats: 8", "max_repeats: 6"))
-    kept = [path for path in receipts if path.parent.parent.name == "swarm" and int(path.stem[4:]) < 6]
-    assert len(kept) == 6
-    assert {path: path.stat().st_mtime_ns for path in kept} == {path: receipts[path] for path in kept}
+    assert receipts(tmp_path / "mix") == before
+    solve(project, tmp_path / "mix", SPEC.replace("runs: 6", "runs: 7"), until="train")
+    assert trained(before, tmp_path / "mix") == {"run-006"}
+
+
+def test_a_changed_limit_or_law_trains_and_scores_nothing_and_a_new_suite_is_scored_alone(project: Path, tmp_path: Path) -> None:
+    solve(project, tmp_path / "mix", until="solve")
+    before = receipts(tmp_path / "mix")
+    solve(project, tmp_path / "mix", SPEC.replace("max_repeats: 8", "max_repeats: 3").replace("law: power", "law: ridge"), until="solve")
+    changed = {path.relative_to(tmp_path / "mix").as_posix() for path, time in receipts(tmp_path / "mix").items() if before.get(path) != time}
+    assert changed == {"laws/receipts/sums.json", "fit/receipts/fit.json", "proposal/receipts/proposal.json"}
+    (project / "evals/letters.jsonl").write_text('{"text": "a b c d e f g"}\n{"text": "j i h g f"}\n')
+    before = receipts(tmp_path / "mix")
+    solve(project, tmp_path / "mix", SPEC.replace("evals:\n", "evals:\n  letters: evals/letters.jsonl\n"), until="solve")
+    changed = {path.relative_to(tmp_path / "mix").as_posix() for path, time in receipts(tmp_path / "mix").items() if before.get(path) != time}
+    assert {path for path in changed if "proxies" in path or "scores/sums" in path} == set()
+    assert len([path for path in changed if path.startswith("swarm/1/scores/letters/")]) == 7
+    assert json.loads((tmp_path / "mix/fit/laws.json").read_text()).keys() == {"letters", "sums"}
 
 
 def test_what_cannot_be_is_said_before_anything_is_trained(project: Path, tmp_path: Path) -> None:
@@ -118,19 +144,94 @@ def test_what_cannot_be_is_said_before_anything_is_trained(project: Path, tmp_pa
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
-def test_runs_that_failed_are_left_out_and_said(project: Path) -> None:
+def test_runs_that_failed_are_left_out_and_said() -> None:
     spec = msgspec.convert({"name": "m", "target": {"tokens": 50_000}, "evals": {"docs": "x"}, "swarm": {"runs": 10}, "law": "power"}, Mix)
-    tokens = {"a": 30_000, "b": 20_000, "c": 5_000}
-    runs = flow.plan_runs(spec, tokens)
-    assert [run["run"] for run in runs[-2:]] == ["run-010", "run-011"]
+    setting = Setting(spec, {"a": 30_000, "b": 20_000, "c": 5_000}, dict.fromkeys("abc", Traits()))
+    runs = flow.plan_runs(setting)
+    assert [run["run"] for run in runs[-3:]] == ["run-009", "repeat-1", "repeat-2"]
     assert {run["seed"] for run in runs[:10]} == {0}
     scores: dict[str, dict[str, float] | None] = {r["run"]: {"docs": 2 - r["weights"]["c"] + 0.01 * r["seed"]} for r in runs}
-    whole = flow.recommend(spec, tokens, runs, scores)
+    swarm, repeats = flow.swarm_of(runs, scores, ["docs"], {})
+    assert flow.noise_of(repeats)["docs"] == pytest.approx(0.01, rel=1e-6)
+    laws = fit_swarm(swarm, "power")
+    found = flow.recommend(flow.problem_of(setting, swarm, laws), Fitted(swarm, {"docs": facts_of(laws["docs"], swarm.scores["docs"])}), setting)
+    assert found["weights"]["c"] == pytest.approx(0.4, abs=0.01)  # its limit: 4 repeats of 5,000 tokens
     scores["run-004"] = None
-    found = flow.recommend(spec, tokens, runs, scores)
-    assert found["warnings"][-1] == "1 of 12 proxies diverged and were left out: run-004"
-    assert len(found["laws"]["docs"]["measured"]) == 9
-    assert found["weights"]["c"] == pytest.approx(0.4, abs=0.01)
-    assert whole["laws"]["docs"]["noise"] == pytest.approx(0.01, rel=1e-6)
-    with pytest.raises(InputError, match="only 3 of 12 proxies trained without failing"):
-        flow.recommend(spec, tokens, runs, {name: score if i < 3 else None for i, (name, score) in enumerate(scores.items())})
+    assert flow.failures(runs, scores) == ["1 of 12 proxies diverged and were left out: run-004"]
+    assert "run-004" not in flow.swarm_of(runs, scores, ["docs"], {})[0].runs
+    with pytest.raises(InputError, match="only 3 of 12 proxies trained without failing; 5 are needed"):
+        flow.swarm_of(runs, {name: score if i < 3 else None for i, (name, score) in enumerate(scores.items())}, ["docs"], {})
+
+
+def test_a_sequential_swarm_adds_rounds_until_its_rule_stops_it(project: Path, tmp_path: Path) -> None:
+    text = SPEC.replace("swarm: {runs: 6, replicates: 1}", "swarm: {runs: 5, replicates: 1, batch: 2, max_runs: 8}")
+    said = solve(project, tmp_path / "mix", text, until="fit")
+    rounds = sorted(path.parent.name for path in (tmp_path / "mix/swarm").glob("*/proxies"))
+    plans = [json.loads(path.read_text()) for path in sorted((tmp_path / "mix/swarm").glob("*/round/round.json"))]
+    assert len(plans) == len(rounds)  # the last one says why there is no other
+    assert [len(plan["runs"]) > 0 for plan in plans] == [True] * (len(rounds) - 1) + [False]
+    assert all(f"mix toy: {plan['why']}" in said for plan in plans)
+    lines = (tmp_path / "mix/fit/ratios.csv").read_text().splitlines()
+    assert len(lines) - 1 == 5 + sum(len(plan["runs"]) for plan in plans) <= 8
+    before = receipts(tmp_path / "mix")
+    solve(project, tmp_path / "mix", text, until="fit")
+    assert receipts(tmp_path / "mix") == before
+
+
+def test_a_source_added_later_is_solved_with_the_old_ones_as_a_block(project: Path, tmp_path: Path) -> None:
+    solve(project, tmp_path / "mix")
+    folder = project / "mixes"
+    (folder / "toy.solved.yaml").write_text((tmp_path / "mix/toy.solved.yaml").read_text())
+    (project / "evals/letters.jsonl").write_text('{"text": "a b c d e f g"}\n{"text": "j i h g f"}\n')
+    solved = load_spec(folder / "toy.solved.yaml", SolvedMix)
+    more = {"letters": project / "tokens/letters", "sums": project / "tokens/sums", "again": project / "tokens/letters"}
+    spec = folder / "more.yaml"
+    spec.write_text(SPEC.replace("runs: 6", "runs: 5").replace("name: toy", "name: more") + "reuse: mixes/toy.solved.yaml\n")
+    run_mix(spec, more, project / "tokens/together/tokenizer.json", tmp_path / "more", Context(Inline()), print, "solve")
+    found = json.loads((tmp_path / "more/proposal/proposal.json").read_text())
+    assert found["coordinates"] == ["(reused)", "again"]
+    old = solved.weights["sums"].weight / solved.weights["letters"].weight
+    assert found["weights"]["sums"] / found["weights"]["letters"] == pytest.approx(old, rel=1e-3)
+    assert found["low"]["sums"] <= found["weights"]["sums"] <= found["high"]["sums"]
+    assert load_spec(tmp_path / "more/proposal/more.proposed.yaml", SolvedMix).made_from["reuse"]
+    spec.write_text(SPEC.replace("name: toy", "name: same") + "reuse: mixes/toy.solved.yaml\n")
+    with pytest.raises(SpecError, match="reuse: all sources are as they were"):
+        run_mix(spec, dict(list(more.items())[:2]), project / "tokens/together/tokenizer.json", tmp_path / "same", Context(Inline()), print)
+
+
+def test_a_later_phase_starts_where_the_mix_ended_and_counts_what_was_read(project: Path, tmp_path: Path) -> None:
+    text = SPEC.replace("target: {tokens: 20_000}", "target: {tokens: 12_000}")
+    text += "phases:\n- {name: end, target: {tokens: 6_000}, min_document_tokens: 20, learning_rate: 3e-3}\n"
+    solve(project, tmp_path / "mix", text, until="confirm")
+    first = load_spec(tmp_path / "mix/toy.solved.yaml", SolvedMix)
+    second = load_spec(tmp_path / "mix/phases/end/toy-end.solved.yaml", SolvedMix)
+    assert second.target_tokens == 6_000
+    assert second.weights["sums"].available_tokens <= first.weights["sums"].available_tokens
+    left = 8 * second.weights["sums"].available_tokens - first.weights["sums"].weight * 12_000
+    assert second.weights["sums"].weight * 6_000 <= left + 1
+    plan = json.loads((tmp_path / "mix/phases/end/swarm/1/proxies/plan.json").read_text())
+    run = plan["tasks"][0]["options"]["runs"][0]
+    assert run["start"].endswith(f"confirm/proxies/{first.keep}-0.safetensors")
+    assert (run["proxy"]["learning_rate"], run["min_document_tokens"]) == (3e-3, 20)
+    losses = [note["reports"] for note in read_manifest(tmp_path / "mix/phases/end/swarm/1/proxies").notes.values()]
+    begin = [report["losses"][0] for note in losses for report in note.values()]
+    scratch = [note["reports"] for note in read_manifest(tmp_path / "mix/swarm/1/proxies").notes.values()]
+    assert max(begin) < min(report["losses"][0] for note in scratch for report in note.values())  # it did not begin at random
+
+
+def test_quality_buckets_are_repeated_the_more_the_better_they_are(project: Path, tmp_path: Path) -> None:
+    text = SPEC.replace("name: toy", "name: buckets").replace("runs: 6", "runs: 6, design: space_filling")
+    text += f"""
+sources:
+  web: {{buckets: {{low: {project}/tokens/letters, high: {project}/tokens/sums}}}}
+  more: {{shards: "{project}/tokens/lett*", group: extra}}
+tokenizer: {project}/tokens/together/tokenizer.json
+"""
+    text = text.replace("constraints: {max_repeats: 8}", "constraints: {max_repeats: 8, groups: {extra: {max: 0.3}}}")
+    spec = project / "mixes/buckets.yaml"
+    spec.write_text(text)
+    run_mix(spec, {}, None, tmp_path / "mix", Context(Inline()), print, "solve")
+    mix = load_spec(tmp_path / "mix/proposal/buckets.proposed.yaml", SolvedMix)
+    assert sorted(mix.weights) == ["more", "web.high", "web.low"]
+    assert mix.weights["web.low"].repeats <= mix.weights["web.high"].repeats + 1e-3 <= 7.01
+    assert mix.weights["more"].weight <= 0.3 + 1e-6

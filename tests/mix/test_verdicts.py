@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from curate.errors import CurateError, InputError, SpecError
 from curate.mix.evaluate import SCORES
-from curate.mix.export import as_text, check, token_counts
+from curate.mix.export import FORMS, adding_up, check, export_mix, token_counts
 from curate.mix.law import choose_law
 from curate.mix.solved import diff_lines, diff_mixes, read_solved, solved_text
 from curate.mix.table import predictions_csv, read_ratios, read_swarm
@@ -150,20 +153,58 @@ def test_a_solved_mix_is_a_spec_that_reads_back_and_reads_well(tmp_path: Path) -
         load_spec(path, SolvedMix)
 
 
-def test_exports_read_back_as_the_mix(tmp_path: Path) -> None:
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
     path = tmp_path / "m.solved.yaml"
-    path.write_text(solved_text(solved({"a b": 0.333333, "math": 0.0, "web": 0.666667})), encoding="utf-8")
-    words = shlex.split(as_text(path, "megatron", "/data/{source}/tokens"))
-    assert words == ["--data-path", "0.333333", "/data/a b/tokens", "0.666667", "/data/web/tokens"]
-    assert json.loads(as_text(path, "datasets")) == {"sources": ["a b", "web"], "probabilities": [0.333333, 0.666667]}
-    assert json.loads(as_text(path, "json"))["tokens"] == {"a b": 334, "web": 667}
+    path.write_text(solved_text(solved({"a b": 0.333333, "math": 0.0, "web.high": 0.666667})), encoding="utf-8")
+    return path
+
+
+def test_megatron_gets_weights_and_prefixes(exported: Path) -> None:
+    words = shlex.split(export_mix(exported, "megatron", "/data/{source}/tokens").text)
+    assert words == ["--data-path", "0.333333", "/data/a b/tokens", "0.666667", "/data/web.high/tokens"]
+    blend = json.loads(export_mix(exported, "megatron-json", "/data/{source}/tokens").text)
+    assert blend == {"train": words[1:]}
+
+
+def test_yaml_forms_have_the_keys_that_their_trainers_read(exported: Path) -> None:
+    olmo = yaml.safe_load(export_mix(exported, "olmo-core").text)
+    assert olmo["requested_tokens"] == 1001
+    assert sum(entry["target_ratio"] for entry in olmo["source_list"]["sources"]) == 1.0
+    assert olmo["source_list"]["sources"][0] == {
+        "source_name": "a b", "target_ratio": 0.333333, "paths": ["data/a b/*.npy"], "max_repetition_ratio": 1.0,
+    }  # fmt: skip
+    streams = yaml.safe_load(export_mix(exported, "streaming", "s3://here/{source}").text)["streams"]
+    assert streams["web.high"] == {"local": "s3://here/web.high", "proportion": 0.666667}
+    nanosets = yaml.safe_load(export_mix(exported, "nanotron").text)["data"]["dataset"]
+    assert nanosets == {"dataset_folder": ["data/a b", "data/web.high"], "dataset_weights": [0.333333, 0.666667]}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_reads_back_as_the_mix_and_says_the_tokens(exported: Path, form: str) -> None:
+    found = export_mix(exported, form)
+    assert "math" not in found.text
+    assert found.tokens == {"a b": 334, "web.high": 667}
+    compile(found.text if form == "torchtitan" else "", "rows.py", "exec")
+
+
+def test_an_export_that_is_not_the_mix_is_refused(exported: Path) -> None:
+    assert json.loads(export_mix(exported, "datasets").text) == {"sources": ["a b", "web.high"], "probabilities": [0.333333, 0.666667]}
     with pytest.raises(SpecError, match="two sources would have the same data"):
-        as_text(path, "megatron", "/data")
+        export_mix(exported, "megatron", "/data")
     with pytest.raises(CurateError, match="the share of web is not that of the mix"):
         check({"a": 0.5, "web": 0.5}, {"a": 0.5, "web": 0.4}, "here")
     with pytest.raises(CurateError, match=r"add up to 0.9"):
         check({"a": 0.5, "web": 0.4}, {"a": 0.5, "web": 0.4}, "here")
     assert sum(token_counts({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}, 100).values()) == 100
+
+
+@given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=20))
+def test_weights_add_up_to_one_to_the_last_bit(raw: list[float]) -> None:
+    weights = {f"s{i}": round(value / sum(raw), 6) for i, value in enumerate(raw)}
+    found = adding_up(weights)
+    assert sum(found.values()) == pytest.approx(1.0, abs=3e-16)
+    assert max(abs(found[name] - weights[name]) for name in weights) < 2e-5
 
 
 def test_the_difference_of_two_mixes_says_what_moved_and_why(tmp_path: Path) -> None:

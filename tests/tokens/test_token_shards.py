@@ -103,6 +103,14 @@ def test_every_token_is_predicted_once_per_epoch_and_epochs_differ(tmp_path: Pat
     assert draws[:30].tolist() == packed.draws(30).tolist()
 
 
+def test_short_documents_can_stay_out(tmp_path: Path) -> None:
+    write_shard(tmp_path, "a", {"short": [1] * 6 + [0], "long": [2] * 30 + [0], "longer": [3] * 40 + [0]})
+    packed = Packed([tmp_path], 8, 0, min_document_tokens=31)
+    assert sorted(packed.tokens.tolist()) == sorted([2] * 30 + [3] * 40 + [0, 0])
+    with pytest.raises(InputError, match="0 tokens are too few"):
+        Packed([tmp_path], 8, 0, min_document_tokens=42)
+
+
 def test_a_source_too_small_for_one_sequence_is_named(tmp_path: Path) -> None:
     write_shard(tmp_path, "a", {"d": [1, 0]})
     with pytest.raises(InputError, match="2 tokens are too few for one sequence of 8"):

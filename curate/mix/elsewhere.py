@@ -1,0 +1,94 @@
+"""Swarms that were trained elsewhere: from fitted tables to a mix, with a spec or without one.
+
+Without a spec nothing is known but the tables: all suites count the same, nothing limits a share, and what is *natural* is the run of that name,
+or else the mean of the swarm, around which swarms are usually drawn. With a spec, its weights, limits and target hold, and `tokens` of each
+source says how much there is of it, where no folder is there to be counted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from curate.corpus import read_manifest
+from curate.errors import SpecError
+from curate.mix import flow
+from curate.mix.conclude import unconfirmed
+from curate.mix.data import leaves, sources_of, traits_of
+from curate.mix.fitted import Fitted, fit_swarm
+from curate.mix.limits import limits_of
+from curate.mix.setting import Setting
+from curate.mix.solve import Problem
+from curate.project import resolve, root_of
+from curate.specs.load import load_spec, nearest, resolved
+from curate.specs.mix import Constraints, Mix, SolvedMix
+from curate.tasks import hash_of
+
+NATURAL = "natural"  # the run that, when there is one, is the natural mix
+
+
+def solve_fit(fitted: Fitted, spec_file: Path | None) -> tuple[dict[str, Any], SolvedMix | None]:
+    """Return the proposal (as curate.mix.flow.recommend has it) and, with a spec, the solved mix. Raises SpecError for a spec that does not fit."""
+    if spec_file is None:
+        return flow.recommend(_bare(fitted), fitted), None
+    setting = setting_of(fitted, spec_file)
+    wanted = {suite: fitted.laws[suite] for suite in setting.spec.suites}
+    laws = {suite: _law(fitted, suite) for suite in wanted}
+    narrow = Fitted(msgspec.structs.replace(fitted.swarm, scores={suite: fitted.swarm.scores[suite] for suite in wanted}), wanted)
+    proposal = flow.recommend(flow.problem_of(setting, narrow.swarm, laws), narrow, setting)
+    made_from = {"spec": hash_of(resolved(setting.spec)), "swarm": hash_of([fitted.swarm.runs, fitted.swarm.mixes.tolist(), fitted.laws])}
+    return proposal, unconfirmed(setting, proposal, made_from)
+
+
+def _law(fitted: Fitted, suite: str) -> Any:
+    facts = fitted.laws[suite]
+    return fit_swarm(flow.only(fitted.swarm, suite), facts["law"], {suite: facts["noise"]})[suite]
+
+
+def _bare(fitted: Fitted) -> Problem:
+    swarm = fitted.swarm
+    natural = swarm.mixes[swarm.runs.index(NATURAL)] if NATURAL in swarm.runs else swarm.mixes.mean(0)
+    return Problem(
+        names=swarm.sources,
+        mixes=swarm.mixes,
+        scores=swarm.scores,
+        laws={suite: _law(fitted, suite) for suite in fitted.laws},
+        importance=dict.fromkeys(fitted.laws, 1.0),
+        natural=np.maximum(natural, 1e-6) / np.maximum(natural, 1e-6).sum(),
+        limits=limits_of(Constraints(), dict.fromkeys(swarm.sources, 1), None),
+        pull=Constraints().natural_pull,
+    )
+
+
+def setting_of(fitted: Fitted, spec_file: Path) -> Setting:
+    """Return the setting of a spec for a swarm that was trained elsewhere."""
+    spec = load_spec(spec_file, Mix)
+    tokens = _tokens(spec, spec_file)
+    if set(tokens) != set(fitted.swarm.sources):
+        differ = ", ".join(sorted(set(tokens) ^ set(fitted.swarm.sources)))
+        raise SpecError(f"the spec and the swarm do not have the same sources: {differ}", where=f"{spec_file}: sources")
+    for suite in spec.suites:
+        if suite not in fitted.laws:
+            raise SpecError(f"no law was fitted for the suite '{suite}'", where=f"{spec_file}: evals", hint=nearest(suite, list(fitted.laws)))
+    return Setting(spec, tokens, traits_of(spec, tokens))
+
+
+def _tokens(spec: Mix, spec_file: Path) -> dict[str, int]:
+    """Return leaf → tokens: as typed, or counted in its folders."""
+    if not isinstance(spec.sources, dict):
+        raise SpecError("outside of a workflow a mix says how much there is of each source", where="sources", hint="sources: {web: {tokens: 5e9}}")
+    sources, root, beside = sources_of(spec, []), root_of(spec_file), spec_file.resolve().parent
+    found = {}
+    for leaf, folders in leaves(spec, list(sources)).items():
+        typed = sources[leaf].tokens if leaf in sources else None
+        if typed is not None:
+            found[leaf] = typed
+        elif folders is None:
+            raise SpecError("how much is there of it?", where=f"sources.{leaf}", hint="tokens: NUMBER, or shards: FOLDER")
+        else:
+            notes = [note for folder in folders for note in read_manifest(resolve(folder, root, beside)).notes.values()]
+            found[leaf] = sum(int(note.get("num_tokens", 0)) for note in notes)
+    return dict(sorted(found.items()))

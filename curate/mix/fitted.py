@@ -1,0 +1,89 @@
+"""A fitted swarm on disk: what `curate mix fit` writes and `curate mix solve` reads, whoever trained the swarm.
+
+    ratios.csv        run, then the share of each source
+    metrics.csv       run, then the bits per byte of each suite
+    predictions.csv   run, suite, mean, low, high (90 % interval)
+    laws.json         per suite: which law, why, its errors, and the noise
+
+The laws themselves are not stored: fitting one again from the two tables takes a fraction of a second and gives the same numbers, while a
+stored law would be one more format to keep. So the tables are the truth, and people can read and plot them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.errors import InputError
+from curate.mix.law import SuiteLaw, choose_law
+from curate.mix.table import Swarm, read_swarm
+
+Array = NDArray[np.float64]
+RATIOS, METRICS, PREDICTIONS, LAWS = "ratios.csv", "metrics.csv", "predictions.csv", "laws.json"
+
+
+class Fitted(msgspec.Struct, frozen=True):
+    """A swarm and what was found out about it: suite → law, why, errors, noise, measured, left_out."""
+
+    swarm: Swarm
+    laws: dict[str, dict[str, Any]]
+
+
+def facts_of(law: SuiteLaw, scores: Array) -> dict[str, Any]:
+    """Return what is stored of a law; `left_out` is what it predicts for each run when that run is left out."""
+    return {
+        "law": law.full.kind,
+        "why": law.why,
+        "errors": law.errors,
+        "noise": law.noise,
+        "measured": scores.tolist(),
+        "left_out": (scores - law.residuals).tolist(),
+    }
+
+
+def write_fit(files: Mapping[str, Path], swarm: Swarm, facts: Mapping[str, Mapping[str, Any]], predictions: str) -> None:
+    """Write the four files; `files` says where."""
+    files[RATIOS].write_text(_csv(["run", *swarm.sources], swarm.runs, swarm.mixes.T), encoding="utf-8")
+    suites = sorted(swarm.scores)
+    files[METRICS].write_text(_csv(["run", *suites], swarm.runs, [swarm.scores[suite] for suite in suites]), encoding="utf-8")
+    files[PREDICTIONS].write_text(predictions, encoding="utf-8")
+    files[LAWS].write_text(json.dumps(dict(facts), indent=1) + "\n", encoding="utf-8")
+
+
+def _csv(head: list[str], runs: Sequence[str], columns: Sequence[Array] | Array) -> str:
+    """Return a table whose numbers read back as they are."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(head)
+    for i, run in enumerate(runs):
+        writer.writerow([run, *(repr(float(column[i])) for column in columns)])
+    return out.getvalue()
+
+
+def read_fit(folder: Path) -> Fitted:
+    """Read what `write_fit` wrote. Raises InputError when it is not there, or its files do not belong together."""
+    path = folder / LAWS
+    try:
+        laws = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
+    except FileNotFoundError as error:
+        raise InputError("no fitted laws", where=str(folder), hint="name the --output of `curate mix fit`, or DIR/fit of a mix") from error
+    except msgspec.DecodeError as error:
+        raise InputError(f"is not the record of fitted laws: {error}", where=str(path)) from error
+    swarm = read_swarm(folder / RATIOS, folder / METRICS)
+    if set(laws) != set(swarm.scores):
+        differ = ", ".join(sorted(set(laws) ^ set(swarm.scores)))
+        raise InputError(f"laws.json and metrics.csv do not have the same suites: {differ}", where=str(folder), hint="run `curate mix fit` again")
+    return Fitted(swarm, laws)
+
+
+def fit_swarm(swarm: Swarm, law: str, noise: Mapping[str, float | None] = {}) -> dict[str, SuiteLaw]:
+    """Return suite → its law. `noise`: the standard deviation of a repeated run, where it was measured."""
+    return {suite: choose_law(suite, swarm.mixes, scores, law, noise.get(suite)) for suite, scores in sorted(swarm.scores.items())}

@@ -1,0 +1,423 @@
+"""One proxy on one core: forward and backward of curate.mix.model written out, for float32 on a CPU.
+
+A small model in plain PyTorch spends most of a step on passes over its activations, not on products. Here a step goes through
+the model a few sequences at a time; what lies between two products is one numba kernel; logits exist for CHUNK positions, and become
+chances and then their gradient in place; gradients are added where they belong; attention skips what lies in the future, block by block; and
+buffers are made once, on huge pages. There is no compiler to install, nothing that is compiled on one machine and not on another, and the
+same run gives the same bits.
+
+The price is a second definition of the model, with its derivative by hand; tests hold it to the first, which autograd differentiates.
+
+Attention takes no maximum before its exponentials: queries and keys have norm √size, so that no score exceeds √size. Flash attention's
+order of sums (Dao 2022), Liger's chunked cross-entropy (Hsu 2024).
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from curate.kernels.compiled import compiled
+from curate.mix.model import EPSILON, Parameters, rotary
+
+MICRO_TOKENS = 1024  # positions that go through the model at once; at least one sequence
+BLOCK = 128  # queries, or keys, of a block of attention
+CHUNK = 128  # positions whose logits exist at once
+HUGE = 1 << 21  # bytes of a huge page
+
+
+class Scratch:
+    """Named float32 buffers that are made on first use and come back with what was left in them.
+
+    They lie on huge pages where the system has them: on a virtual machine, where a missed translation is dear, that saves a tenth of a step.
+    """
+
+    def __init__(self) -> None:
+        self._named: dict[str, Tensor] = {}
+        self._free = torch.empty(0)
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """Return the buffer `name` in this shape."""
+        size = int(np.prod(shape))
+        if name not in self._named or self._named[name].numel() < size:
+            self._named[name] = self._cut(size)
+        return self._named[name][:size].view(shape)
+
+    def _cut(self, size: int) -> Tensor:
+        room = -(-size // 16) * 16
+        if self._free.numel() < room:
+            pages = mmap.mmap(-1, max(16 * HUGE, -(-room * 4 // HUGE) * HUGE))
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                pages.madvise(mmap.MADV_HUGEPAGE)
+            self._free = torch.frombuffer(pages, dtype=torch.float32)
+        taken, self._free = self._free[:size], self._free[room:]
+        return taken
+
+
+class Layer(msgspec.Struct, frozen=True):
+    """The parameters of one layer, or their gradients."""
+
+    attention_norm: Tensor
+    qkv: Tensor
+    output: Tensor
+    mlp_norm: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What the backward pass of a layer needs. T positions, of `width` D; N = sequences · heads; S = D / heads."""
+
+    x: Tensor  # [T, D], the input
+    inverse: Tensor  # [T], of its norm
+    y: Tensor  # [T, D], normalized
+    q: Tensor  # [N, length, S], rotated, normalized, and over √S
+    k: Tensor  # [N, length, S]
+    v: Tensor  # [N, length, S]
+    inverses: Tensor  # [T, 2, heads], of the norms of queries and keys
+    scores: Tensor  # [N, length, length], exponentials; nothing above the blocks of the diagonal
+    sums: Tensor  # [N, length, 1], of the exponentials
+    mixed: Tensor  # [T, D], what attention gives
+    x2: Tensor  # [T, D], after attention
+    inverse2: Tensor  # [T]
+    y2: Tensor  # [T, D]
+    gate_up: Tensor  # [T, 2 · hidden]
+    sigmoid: Tensor  # [T, hidden], of the gates
+    hidden: Tensor  # [T, hidden], gated
+
+
+class Last(msgspec.Struct, frozen=True):
+    """What is left at the two ends: embeddings of the tokens, the last layer's output, and the inverses of their norms."""
+
+    embedded: Tensor
+    inverse: Tensor
+    x: Tensor
+    inverse_last: Tensor
+    y: Tensor  # [T, D], the last hidden states
+
+
+def layers_of(parameters: Parameters) -> list[Layer]:
+    """Return the layers of the only member of `parameters`."""
+    count = sum(name.endswith(".qkv") for name in parameters)
+    return [Layer(**{name: parameters[f"layers.{i}.{name}"].detach()[0] for name in Layer.__struct_fields__}) for i in range(count)]
+
+
+@torch.no_grad()
+def hidden_states(parameters: Parameters, tokens: Tensor, heads: int, scratch: Scratch) -> Tensor:
+    """Return the last hidden states, [rows · length, width], for `tokens`, int64 [rows, length]. `parameters` have one member."""
+    return _forward(parameters, tokens, heads, scratch, None).y
+
+
+@torch.no_grad()
+def add_gradients(parameters: Parameters, grads: Parameters, tokens: Tensor, heads: int, scratch: Scratch) -> float:
+    """Add the gradient of the mean loss to `grads` and return that loss, nats per token, for sequences int64 [rows, length + 1].
+
+    `parameters` and `grads` have one member, float32 on a CPU.
+    """
+    rows, length = tokens.shape[0], tokens.shape[1] - 1
+    step = max(1, MICRO_TOKENS // length)
+    total = 0.0
+    for start in range(0, rows, step):
+        total += _micro(parameters, grads, tokens[start : start + step], heads, scratch, 1 / (rows * length))
+    return total / (rows * length)
+
+
+def _micro(parameters: Parameters, grads: Parameters, tokens: Tensor, heads: int, scratch: Scratch, scale: float) -> float:  # noqa: PLR0913
+    """Add the gradient of `scale` times the summed loss of some sequences; return the summed loss."""
+    given = tokens[:, :-1].contiguous()
+    kept: list[Kept] = []
+    last = _forward(parameters, given, heads, scratch, kept)
+    embedding = grads["embedding"][0]
+    loss, dy = _head(last.y, parameters["embedding"].detach()[0], tokens[:, 1:].reshape(-1), embedding, scale, scratch)
+    dx = scratch.take("dx", *last.x.shape).zero_()
+    _norm_back(dy, last.x, parameters["norm"].detach()[0], last.inverse_last, dx, grads["norm"][0])
+    angles = rotary(given.shape[1], dx.shape[1] // heads, dx.device)
+    for layer, grad, saved in zip(reversed(layers_of(parameters)), reversed(layers_of(grads)), reversed(kept), strict=True):
+        _mlp_back(layer, grad, saved, dx, scratch)
+        _attention_back(layer, grad, saved, dx, angles, scratch)
+    ones = torch.ones(dx.shape[1])
+    dembedded = scratch.take("dy", *dx.shape).zero_()
+    _norm_back(dx, last.embedded, ones, last.inverse, dembedded, torch.zeros_like(ones))
+    _scatter(dembedded.numpy(), given.view(-1).numpy(), embedding.numpy())
+    return loss
+
+
+def _forward(parameters: Parameters, tokens: Tensor, heads: int, scratch: Scratch, kept: list[Kept] | None) -> Last:
+    rows, length = tokens.shape
+    table = parameters["embedding"].detach()[0]
+    width, count = table.shape[1], rows * length
+    embedded = torch.index_select(table, 0, tokens.view(-1), out=scratch.take("embedded", count, width))
+    angles = rotary(length, width // heads, table.device)
+    x, inverse = _norm(embedded, torch.ones(width), scratch, "first")
+    for i, layer in enumerate(layers_of(parameters)):
+        at = f"{i}." if kept is not None else ""
+        y, inverse1 = _norm(x, layer.attention_norm, scratch, f"{at}attention")
+        qkv = torch.mm(y, layer.qkv, out=scratch.take("qkv", count, 3 * width))
+        q, k, v, inverses = _split(qkv, rows, angles, scratch, at)
+        mixed, sums, scores = _attend(q, k, v, heads, scratch, at)
+        x2 = torch.addmm(x, mixed, layer.output, out=scratch.take(f"{at}x2", count, width))
+        y2, inverse2 = _norm(x2, layer.mlp_norm, scratch, f"{at}mlp")
+        gate_up = torch.mm(y2, layer.gate_up, out=scratch.take(f"{at}gate_up", count, layer.gate_up.shape[1]))
+        wide = layer.down.shape[0]
+        sigmoid = torch.sigmoid(gate_up[:, :wide], out=scratch.take(f"{at}sigmoid", count, wide))
+        hidden = scratch.take(f"{at}hidden", count, wide)
+        _gated(gate_up.numpy(), sigmoid.numpy(), hidden.numpy())
+        if kept is not None:
+            kept.append(Kept(x, inverse1, y, q, k, v, inverses, scores, sums, mixed, x2, inverse2, y2, gate_up, sigmoid, hidden))
+        x = torch.addmm(x2, hidden, layer.down, out=scratch.take(f"{at}x" if kept is not None else f"x{i % 2}", count, width))
+    y, inverse_last = _norm(x, parameters["norm"].detach()[0], scratch, "last")
+    return Last(embedded, inverse, x, inverse_last, y)
+
+
+def _head(x: Tensor, embedding: Tensor, targets: Tensor, grad: Tensor, scale: float, scratch: Scratch) -> tuple[float, Tensor]:
+    """Return the summed loss and the gradient of `scale` times it by x; add that by the embedding to `grad`."""
+    total, dx = 0.0, scratch.take("dy", *x.shape)
+    logits = scratch.take("logits", CHUNK, len(embedding))
+    for start in range(0, len(x), CHUNK):
+        here, wanted = x[start : start + CHUNK], targets[start : start + CHUNK, None]
+        chances = torch.mm(here, embedding.t(), out=logits[: len(here)])
+        torch.softmax(chances, 1, out=chances)
+        right = chances.gather(1, wanted)
+        total -= float(right.clamp_min(1e-30).log().sum())
+        chances.scatter_(1, wanted, right - 1)
+        torch.addmm(here, chances, embedding, beta=0, alpha=scale, out=dx[start : start + CHUNK])
+        grad.addmm_(chances.t(), here, alpha=scale)
+    return total, dx
+
+
+def _norm(x: Tensor, gain: Tensor, scratch: Scratch, name: str) -> tuple[Tensor, Tensor]:
+    y, inverse = scratch.take(f"{name} y", *x.shape), scratch.take(f"{name} inverse", len(x))
+    _normalize(x.numpy(), gain.numpy(), y.numpy(), inverse.numpy(), EPSILON)
+    return y, inverse
+
+
+def _norm_back(dy: Tensor, x: Tensor, gain: Tensor, inverse: Tensor, dx: Tensor, dgain: Tensor) -> None:
+    """Add the gradients by x and by the gain to `dx` and `dgain`."""
+    _normalize_back(dy.numpy(), x.numpy(), gain.numpy(), inverse.numpy(), dx.numpy(), dgain.numpy())
+
+
+def _split(qkv: Tensor, rows: int, angles: tuple[Tensor, Tensor], scratch: Scratch, at: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    cos, sin = angles
+    length, size = cos.shape[0], 2 * cos.shape[1]
+    heads = qkv.shape[1] // (3 * size)
+    q, k, v = (scratch.take(at + name, rows * heads, length, size) for name in ("q", "k", "v"))
+    inverses = scratch.take(f"{at}inverses", rows * length, 2, heads)
+    _rotate(qkv.numpy(), cos.numpy(), sin.numpy(), q.numpy(), k.numpy(), v.numpy(), inverses.numpy(), EPSILON)
+    return q, k, v, inverses
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, scratch: Scratch, at: str) -> tuple[Tensor, Tensor, Tensor]:  # noqa: PLR0913
+    """Causal attention: return what it gives, [T, D], the sums of the exponentials, and these."""
+    count, length, size = q.shape
+    sums = scratch.take(f"{at}sums", count, length, 1)
+    scores = scratch.take(f"{at}scores", count, length, length)
+    past = torch.ones(BLOCK, BLOCK).tril_()
+    out = scratch.take("out", count, length, size)
+    for some in _groups(count, heads):
+        for begin in range(0, length, BLOCK):
+            end = min(length, begin + BLOCK)
+            here = scores[some, begin:end, :end]
+            torch.bmm(q[some, begin:end], k[some, :end].transpose(1, 2), out=here)
+            here.exp_()
+            here[:, :, begin:].mul_(past[: end - begin, : end - begin])
+            torch.sum(here, 2, keepdim=True, out=sums[some, begin:end])
+            torch.bmm(here, v[some, :end], out=out[some, begin:end])
+    mixed = scratch.take(f"{at}mixed", count // heads * length, heads * size)
+    _merge(out.numpy(), sums.numpy(), mixed.numpy())
+    return mixed, sums, scores
+
+
+def _groups(count: int, heads: int) -> list[slice]:
+    """Return the heads of one sequence after the other: their scores fit into a core's cache."""
+    return [slice(n, n + heads) for n in range(0, count, heads)]
+
+
+def _attention_back(layer: Layer, grad: Layer, kept: Kept, dx: Tensor, angles: tuple[Tensor, Tensor], scratch: Scratch) -> None:  # noqa: PLR0913
+    count, length, size = kept.q.shape
+    heads = dx.shape[1] // size
+    grad.output.addmm_(kept.mixed.t(), dx)
+    dmixed = torch.mm(dx, layer.output.t(), out=scratch.take("dy", *dx.shape))
+    dout, shift = scratch.take("out", *kept.q.shape), scratch.take("shift", *kept.sums.shape)
+    _shift(dmixed.numpy(), kept.mixed.numpy(), kept.sums.numpy(), dout.numpy(), shift.numpy())
+    dq, dk, dv = (scratch.take(name, *kept.q.shape) for name in ("dq", "dk", "dv"))
+    dscores = scratch.take("dscores", heads, length, length)
+    for some in _groups(count, heads):
+        for begin in range(0, length, BLOCK):
+            end = min(length, begin + BLOCK)
+            here = torch.bmm(dout[some, begin:end], kept.v[some, :end].transpose(1, 2), out=dscores[:, begin:end, :end])
+            here.sub_(shift[some, begin:end]).mul_(kept.scores[some, begin:end, :end])
+            torch.bmm(here, kept.k[some, :end], out=dq[some, begin:end])
+        for begin in range(0, length, BLOCK):
+            end = min(length, begin + BLOCK)
+            torch.bmm(dscores[:, begin:, begin:end].transpose(1, 2), kept.q[some, begin:], out=dk[some, begin:end])
+            torch.bmm(kept.scores[some, begin:, begin:end].transpose(1, 2), dout[some, begin:], out=dv[some, begin:end])
+    dqkv = scratch.take("qkv", len(dx), 3 * dx.shape[1])
+    arrays = (dq, dk, dv, kept.q, kept.k, kept.inverses, *angles, dqkv)
+    _rotate_back(*(array.numpy() for array in arrays))
+    grad.qkv.addmm_(kept.y.t(), dqkv)
+    dy = torch.mm(dqkv, layer.qkv.t(), out=dmixed)
+    _norm_back(dy, kept.x, layer.attention_norm, kept.inverse, dx, grad.attention_norm)
+
+
+def _mlp_back(layer: Layer, grad: Layer, kept: Kept, dx: Tensor, scratch: Scratch) -> None:
+    grad.down.addmm_(kept.hidden.t(), dx)
+    dhidden = torch.mm(dx, layer.down.t(), out=scratch.take("dhidden", *kept.hidden.shape))
+    dgate_up = scratch.take("dgate_up", *kept.gate_up.shape)
+    _gated_back(dhidden.numpy(), kept.gate_up.numpy(), kept.sigmoid.numpy(), dgate_up.numpy())
+    grad.gate_up.addmm_(kept.y2.t(), dgate_up)
+    dy = torch.mm(dgate_up, layer.gate_up.t(), out=scratch.take("dy", *dx.shape))
+    _norm_back(dy, kept.x2, layer.mlp_norm, kept.inverse2, dx, grad.mlp_norm)
+
+
+# ── kernels: all arrays float32 ───────────────────────────────────────────────────────────────────────────────────
+
+
+@compiled
+def _normalize(x: Any, gain: Any, y: Any, inverse: Any, epsilon: float) -> None:
+    count, width = x.shape
+    for t in range(count):
+        total = np.float32(0)
+        for j in range(width):
+            total += x[t, j] * x[t, j]
+        r = np.float32(1 / np.sqrt(total / width + epsilon))
+        inverse[t] = r
+        for j in range(width):
+            y[t, j] = x[t, j] * r * gain[j]
+
+
+@compiled
+def _normalize_back(dy: Any, x: Any, gain: Any, inverse: Any, dx: Any, dgain: Any) -> None:
+    """Add to `dx` and `dgain`."""
+    count, width = x.shape
+    for t in range(count):
+        r = inverse[t]
+        dot = np.float32(0)
+        for j in range(width):
+            dot += dy[t, j] * gain[j] * x[t, j]
+        pull = np.float32(dot / width) * r * r * r
+        for j in range(width):
+            dx[t, j] += dy[t, j] * gain[j] * r - x[t, j] * pull
+            dgain[j] += dy[t, j] * x[t, j] * r
+
+
+@compiled
+def _rotate(qkv: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any, inverses: Any, epsilon: float) -> None:
+    """Cut the products into heads; rotate and normalize queries and keys; divide queries by the root of their size."""
+    length, half = cos.shape
+    size = 2 * half
+    heads = inverses.shape[2]
+    root = np.float32(1 / np.sqrt(size))
+    for t in range(len(qkv)):
+        row, at = t // length, t % length
+        for h in range(heads):
+            n = row * heads + h
+            for which in range(2):
+                first = (which * heads + h) * size
+                total = np.float32(0)
+                for j in range(size):
+                    total += qkv[t, first + j] * qkv[t, first + j]
+                r = np.float32(1 / np.sqrt(total / size + epsilon))
+                inverses[t, which, h] = r
+                if which == 0:
+                    r *= root
+                out = q[n, at] if which == 0 else k[n, at]
+                for j in range(half):
+                    a, b = qkv[t, first + j], qkv[t, first + half + j]
+                    out[j] = (a * cos[at, j] - b * sin[at, j]) * r
+                    out[half + j] = (a * sin[at, j] + b * cos[at, j]) * r
+            first = (2 * heads + h) * size
+            for j in range(size):
+                v[n, at, j] = qkv[t, first + j]
+
+
+@compiled
+def _rotate_back(dq: Any, dk: Any, dv: Any, q: Any, k: Any, inverses: Any, cos: Any, sin: Any, dqkv: Any) -> None:
+    length, half = cos.shape
+    size = 2 * half
+    heads = inverses.shape[2]
+    root = np.float32(1 / np.sqrt(size))
+    for t in range(len(dqkv)):
+        row, at = t // length, t % length
+        for h in range(heads):
+            n = row * heads + h
+            for which in range(2):
+                first = (which * heads + h) * size
+                out, dout = (q[n, at], dq[n, at]) if which == 0 else (k[n, at], dk[n, at])
+                dot = np.float32(0)
+                for j in range(size):
+                    dot += out[j] * dout[j]
+                r = inverses[t, which, h]
+                pull = np.float32(dot / size)
+                if which == 0:  # `out` is the normalized vector times root
+                    r *= root
+                    pull = np.float32(dot)
+                for j in range(half):
+                    a, b = (dout[j] - out[j] * pull) * r, (dout[half + j] - out[half + j] * pull) * r
+                    dqkv[t, first + j] = a * cos[at, j] + b * sin[at, j]
+                    dqkv[t, first + half + j] = b * cos[at, j] - a * sin[at, j]
+            first = (2 * heads + h) * size
+            for j in range(size):
+                dqkv[t, first + j] = dv[n, at, j]
+
+
+@compiled
+def _shift(dmixed: Any, mixed: Any, sums: Any, dout: Any, shift: Any) -> None:
+    """Cut the gradient of attention's output into heads, over the sums of exponentials; `shift`: its product with that output."""
+    count, length, size = dout.shape
+    heads = dmixed.shape[1] // size
+    for n in range(count):
+        row, first = n // heads, (n % heads) * size
+        for at in range(length):
+            t = row * length + at
+            over = np.float32(1) / sums[n, at, 0]
+            dot = np.float32(0)
+            for j in range(size):
+                dot += dmixed[t, first + j] * mixed[t, first + j]
+                dout[n, at, j] = dmixed[t, first + j] * over
+            shift[n, at, 0] = dot * over
+
+
+@compiled
+def _merge(out: Any, sums: Any, mixed: Any) -> None:
+    """Divide by the sums of exponentials, and put the heads side by side."""
+    count, length, size = out.shape
+    heads = mixed.shape[1] // size
+    for n in range(count):
+        row, first = n // heads, (n % heads) * size
+        for at in range(length):
+            over = np.float32(1) / sums[n, at, 0]
+            for j in range(size):
+                mixed[row * length + at, first + j] = out[n, at, j] * over
+
+
+@compiled
+def _gated(gate_up: Any, sigmoid: Any, hidden: Any) -> None:
+    count, width = hidden.shape
+    for t in range(count):
+        for j in range(width):
+            hidden[t, j] = gate_up[t, j] * sigmoid[t, j] * gate_up[t, width + j]
+
+
+@compiled
+def _gated_back(dhidden: Any, gate_up: Any, sigmoid: Any, dgate_up: Any) -> None:
+    count, width = dhidden.shape
+    one = np.float32(1)
+    for t in range(count):
+        for j in range(width):
+            gate, up, s, d = gate_up[t, j], gate_up[t, width + j], sigmoid[t, j], dhidden[t, j]
+            dgate_up[t, j] = d * up * s * (one + gate * (one - s))
+            dgate_up[t, width + j] = d * gate * s
+
+
+@compiled
+def _scatter(rows: Any, tokens: Any, grad: Any) -> None:
+    """Add each row to that of its token."""
+    count, width = rows.shape
+    for t in range(count):
+        for j in range(width):
+            grad[tokens[t], j] += rows[t, j]

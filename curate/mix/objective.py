@@ -1,0 +1,138 @@
+"""What a mix is worth, as the laws see it: the weighted bits of all suites relative to the natural mix, with exact gradients.
+
+    bits     Σ ωⱼ · predictedⱼ(w) / predictedⱼ(natural) + pull · KL(w ‖ natural), to be minimized
+    chance   (mean gain over natural − pull · KL) / spread of the gain over resampled swarms and leave-one-out errors, to be maximized
+
+The laws of all suites are evaluated together where they have the same form, for one fit or for many resampled ones at once: a call costs
+about as much for thirteen suites as for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.mix.law import Fit, SuiteLaw
+from curate.mix.limits import Limits
+
+Array = NDArray[np.float64]
+Fits = Mapping[str, Fit]  # suite → its fit, or B fits
+Evaluate = Callable[[Array], tuple[float, Array]]  # mix → value to be minimized, gradient
+EvaluateMany = Callable[[Array], tuple[Array, Array]]  # mix → values [B], gradients [B, sources]
+FLOOR = 1e-6  # of a share, inside logarithms
+ALIKE = ("constant", "ridge", "log_linear", "power")  # laws whose predictions depend on `values` alone
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What is to be solved. Sources are in the order of `names` everywhere."""
+
+    names: list[str]
+    mixes: Array  # of the swarm, [runs, sources]
+    scores: dict[str, Array]  # suite → [runs]
+    laws: dict[str, SuiteLaw]
+    importance: dict[str, float]  # suite → weight in the objective
+    natural: Array
+    limits: Limits
+    pull: float = 0.01
+    protected: tuple[str, ...] = ()  # suites that may not get worse than under the natural mix
+    objective: str = "bits"  # or chance
+
+
+def full_fits(problem: Problem) -> dict[str, Fit]:
+    """Return suite → the fit to all runs."""
+    return {suite: fitted.full for suite, fitted in problem.laws.items()}
+
+
+def scales(problem: Problem) -> dict[str, float]:
+    """Return suite → what one bit per byte of it counts in the objective; suites of no importance are left out."""
+    total = sum(problem.importance[suite] for suite in problem.laws)
+    natural = problem.natural[None]
+    return {
+        suite: problem.importance[suite] / total / float(fitted.full.predict(natural)[0, 0])
+        for suite, fitted in problem.laws.items()
+        if problem.importance[suite] > 0
+    }
+
+
+def relative_bits(problem: Problem, fits: Fits, mixes: Array) -> Array:
+    """Return the weighted bits of mixes [mixes, sources] relative to the natural mix, [B, mixes], as each of B fits sees them."""
+    total: Array = np.zeros((1, len(mixes)))
+    for suite, scale in scales(problem).items():
+        total = total + scale * fits[suite].predict(mixes)
+    return total
+
+
+def bits_and_slope(problem: Problem, fits: Fits) -> EvaluateMany:
+    """Return the function mix → relative bits [B] and their gradients [B, sources]."""
+    weight = scales(problem)
+    groups: dict[str, list[str]] = {}
+    for suite in weight:
+        kind = fits[suite].kind
+        groups.setdefault(kind if kind in ALIKE else f"{kind} {suite}", []).append(suite)
+    stacks = []
+    for suites in groups.values():
+        first = fits[suites[0]]
+        values = {name: np.concatenate([fits[suite].values[name] for suite in suites]) for name in first.values}
+        stacks.append((np.array([weight[suite] for suite in suites]), Fit(first.kind, values, first.fixed)))
+
+    def evaluate(w: Array) -> tuple[Array, Array]:
+        value: Array = np.zeros(1)
+        slope: Array = np.zeros((1, len(w)))
+        for scale, fit in stacks:
+            value = value + scale @ fit.predict(w[None])[:, 0].reshape(len(scale), -1)
+            slope = slope + np.tensordot(scale, fit.gradient(w).reshape(len(scale), -1, len(w)), 1)
+        return value, slope
+
+    return evaluate
+
+
+def divergence(problem: Problem, w: Array) -> tuple[float, Array]:
+    """Return KL(w ‖ natural) in nats, and its gradient."""
+    ratio = np.log(np.maximum(w, FLOOR) / np.maximum(problem.natural, FLOOR))
+    return float(np.sum(w * ratio)), ratio + 1
+
+
+def fewest_bits(problem: Problem, fits: Fits) -> Evaluate:
+    """Return the objective `bits` as single fits see it."""
+    bits = bits_and_slope(problem, fits)
+
+    def evaluate(w: Array) -> tuple[float, Array]:
+        value, slope = bits(w)
+        away, turn = divergence(problem, w)
+        return float(value[0]) + problem.pull * away, slope[0] + problem.pull * turn
+
+    return evaluate
+
+
+def best_chance(problem: Problem, fits: Fits, refits: Fits, error: float) -> Evaluate:
+    """Return the objective `chance`: the gain as `fits` see it, over its spread over `refits` and `error`, which no resample shows.
+
+    Negative, and in units of `error`, so that it is of the size of a gain as the objective `bits` is.
+    """
+    bits, resampled = bits_and_slope(problem, fits), bits_and_slope(problem, refits)
+    base, bases = bits(problem.natural)[0], resampled(problem.natural)[0]
+
+    def evaluate(w: Array) -> tuple[float, Array]:
+        value, slope = bits(w)
+        values, slopes = resampled(w)
+        away, turn = divergence(problem, w)
+        gain, climb = float(base[0] - value[0]) - problem.pull * away, -slope[0] - problem.pull * turn
+        gains = bases - values
+        apart = gains - gains.mean()
+        spread = float(np.sqrt(np.mean(apart**2) + error**2))
+        widen = -(apart @ slopes) / len(apart) / spread
+        return -gain * error / spread, -error * (climb / spread - gain / spread**2 * widen)
+
+    return evaluate
+
+
+def law_error(problem: Problem) -> float:
+    """Return the standard deviation of what the laws cannot express, relative to the objective: leave-one-out errors beyond the noise."""
+    together, noise = np.zeros(len(problem.mixes)), 0.0
+    for suite, scale in scales(problem).items():
+        together += scale * problem.laws[suite].residuals
+        noise += (scale * (problem.laws[suite].noise or 0.0)) ** 2
+    return float(np.sqrt(max(np.mean(together**2) - noise, 0.1 * np.mean(together**2))))

@@ -1,0 +1,217 @@
+"""What a solved mix hangs on: what to collect, which limits cost something, how far weights may move, what each suite pays.
+
+    prices    what 10 % more tokens of a source at its repetition limit would be worth, and one percentage point more room at every other
+              limit that binds; each by solving again, so it is the worth of the whole step and not of its first inch
+    flat      how far the weight of each source may move, the others solved again, before the objective loses 0.1 %; and how much of one
+              source may be traded for another
+    suites    per suite: the best that the limits allow for it alone, and what it has under the solved and the natural mix
+    curve     the pull towards the natural mix from none to strong: distance from natural, and predicted gain
+
+All of it is as the laws see it. Results are plain data, with sentences for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.mix.feasible import project
+from curate.mix.limits import Limit, Limits, relaxed
+from curate.mix.objective import FLOOR, Evaluate, Problem, fewest_bits, full_fits, relative_bits
+from curate.mix.solve import Solution, gain_interval, gain_of, linear_constraints, minimize, objective_of, starts_of
+
+Array = NDArray[np.float64]
+MORE = 0.1  # tokens that a source gets more
+POINT = 0.01  # by which a limit on shares, or the bits of a protected suite, is relaxed
+LOSS = 1e-3  # of the objective, that counts as flat
+PULLS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+NEAR = 1e-5  # a limit with less room than this binds
+TRADES = 3  # that are named
+REPETITION = ("repeats", "upsampling")
+
+
+def analyze(problem: Problem, solution: Solution) -> dict[str, Any]:
+    """Return {prices, flat, suites, curve, sentences} as plain data; shares and relative gains are fractions, bits are per byte."""
+    prices, flat = shadow_prices(problem, solution), flat_ranges(problem, solution)
+    sentences = [row["sentence"] for row in prices] + [row["sentence"] for row in flat["trades"]]
+    return {"prices": prices, "flat": flat, "suites": trade_offs(problem, solution), "curve": pull_curve(problem, solution), "sentences": sentences}
+
+
+# ── prices ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def shadow_prices(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
+    """Return what it would be worth to relax each limit that binds, the most worth first.
+
+    A row: {what, kind: tokens | limit | protect, subject, relative, bits, sentence}. `relative` is by how much the objective falls, `bits` how many
+    bits per byte over the weighted suites fewer that is. Only limits that bind at the solved mix have a row.
+    """
+    rows = []
+    binding = [part for part in problem.limits.parts if part.top - float(part.row @ solution.weights) < NEAR]
+    for source in dict.fromkeys(_source(part) for part in binding if part.kind in REPETITION):
+        limits = relaxed(problem.limits, _more_tokens(source))
+        rows.append(_price(problem, solution, limits, "tokens", source, f"{100 * MORE:.0f} % more {source} tokens"))
+    for label, part in {part.label: part for part in binding if part.kind not in ("repeats", "quality")}.items():
+        limits = relaxed(problem.limits, _more_room(label))
+        rows.append(_price(problem, solution, limits, "limit", part.subject, f'one percentage point more room at the limit "{label}"'))
+    for suite in problem.protected:
+        natural, mine = problem.laws[suite].full.predict(np.stack([problem.natural, solution.weights]))[0]
+        if mine > natural * (1 - 10 * NEAR):
+            what = f"letting {suite} get {100 * POINT:.0f} % worse than under the natural mix"
+            rows.append(_price(problem, solution, problem.limits, "protect", suite, what))
+    return sorted(rows, key=lambda row: (-row["relative"], row["what"]))
+
+
+def _more_tokens(source: str) -> Callable[[Limit], float]:
+    return lambda part: MORE * part.growth if part.kind in REPETITION and _source(part) == source else 0.0
+
+
+def _more_room(label: str) -> Callable[[Limit], float]:
+    return lambda part: POINT if part.label == label else 0.0
+
+
+def _source(part: Limit) -> str:
+    """Return the source that a limit on repetition is about; buckets are called SOURCE.BUCKET."""
+    return part.subject.rpartition(".")[0] if part.kind == "upsampling" else part.subject
+
+
+def _price(problem: Problem, solution: Solution, limits: Limits, kind: str, subject: str, what: str) -> dict[str, Any]:
+    fits = full_fits(problem)
+    evaluate = objective_of(problem, fits, solution.refits)
+    slack = {subject: POINT} if kind == "protect" else {}
+    again = minimize(problem, evaluate, [solution.weights], limits, slack)
+    loss = fewest_bits(problem, fits)
+    relative = loss(solution.weights)[0] - loss(again)[0]
+    bits = float(-np.diff(mean_bits(problem, np.stack([solution.weights, again])))[0])
+    worth = f"{max(bits, 0.0):.4f} bits per byte" if bits >= 5e-5 else "less than 0.0001 bits per byte"
+    return {"what": what, "kind": kind, "subject": subject, "relative": relative, "bits": bits, "sentence": f"{what} would be worth {worth}"}
+
+
+def mean_bits(problem: Problem, mixes: Array) -> Array:
+    """Return the predicted bits per byte of mixes [mixes, sources], the mean over suites by their importance, [mixes]."""
+    total = sum(problem.importance[suite] for suite in problem.laws)
+    parts = [problem.importance[suite] / total * fitted.full.predict(mixes)[0] for suite, fitted in problem.laws.items()]
+    return np.asarray(np.sum(parts, axis=0))
+
+
+# ── flat directions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def flat_ranges(problem: Problem, solution: Solution) -> dict[str, Any]:
+    """Return {loss, ranges: source → [low, high], trades: [{from, to, share, sentence}]}: what costs less than `loss` of the objective."""
+    evaluate = fewest_bits(problem, full_fits(problem))
+    most = evaluate(solution.weights)[0] * (1 + LOSS)
+    ranges = {}
+    for i, name in enumerate(problem.names):
+        ends = [float(_farthest(problem, solution.weights, evaluate, most, sign * np.eye(len(problem.names))[i])[i]) for sign in (-1, 1)]
+        ranges[name] = [min(ends[0], float(solution.weights[i])), max(ends[1], float(solution.weights[i]))]
+    return {"loss": LOSS, "ranges": ranges, "trades": _trades(problem, solution.weights, most)}
+
+
+def _farthest(problem: Problem, weights: Array, evaluate: Evaluate, most: float, along: Array) -> Array:
+    """Return the mix that is farthest along a direction of those within the limits and with an objective of at most `most`."""
+    from scipy.optimize import minimize as slsqp
+
+    straight = _last_good(problem, evaluate, most, weights, project(weights + along, problem.limits))
+    room = {"type": "ineq", "fun": lambda w: (most - evaluate(w)[0]) / LOSS, "jac": lambda w: -evaluate(w)[1] / LOSS}
+    found = slsqp(
+        lambda w: (-float(along @ w), -along),
+        straight,
+        jac=True,
+        method="SLSQP",
+        bounds=list(zip(problem.limits.low, problem.limits.high, strict=True)),
+        constraints=[*linear_constraints(problem.limits), room],
+        options={"maxiter": 60, "ftol": 1e-7},
+    )
+    if not np.isfinite(found.x).all():
+        return straight
+    bent = _last_good(problem, evaluate, most, weights, project(np.asarray(found.x), problem.limits))
+    return bent if along @ bent > along @ straight else straight
+
+
+def _last_good(problem: Problem, evaluate: Evaluate, most: float, here: Array, there: Array) -> Array:
+    """Return the last mix on the way from `here` that costs at most `most`. All are within the limits, since the limits are convex."""
+    if evaluate(there)[0] <= most:
+        return there
+    low, high = 0.0, 1.0
+    for _ in range(30):
+        part = (low + high) / 2
+        low, high = (part, high) if evaluate(here + part * (there - here))[0] <= most else (low, part)
+    return here + low * (there - here)
+
+
+def _trades(problem: Problem, weights: Array, most: float) -> list[dict[str, Any]]:
+    """Return the largest trades of one source for another, a source in one trade only."""
+    size, fits = len(weights), full_fits(problem)
+    pairs = [(i, j) for i in range(size) for j in range(size) if i != j and weights[i] > NEAR]
+    steps = np.array([np.eye(size)[j] - np.eye(size)[i] for i, j in pairs])
+    most_share = np.array([_room(problem.limits, weights, step) for step in steps])
+
+    def cost(mixes: Array) -> Array:
+        ratio = np.log(np.maximum(mixes, FLOOR) / np.maximum(problem.natural, FLOOR))
+        return np.asarray(relative_bits(problem, fits, mixes)[0] + problem.pull * (mixes * ratio).sum(1))
+
+    low, high = np.zeros(len(pairs)), most_share
+    for _ in range(30):
+        part = (low + high) / 2
+        good = cost(weights + part[:, None] * steps) <= most
+        low, high = np.where(good, part, low), np.where(good, high, part)
+    used: set[int] = set()
+    trades: list[dict[str, Any]] = []
+    for k in np.argsort(-low, kind="stable"):
+        i, j = pairs[k]
+        if len(trades) < TRADES and low[k] >= POINT and not used & {i, j}:
+            used |= {i, j}
+            giver, taker, share = problem.names[i], problem.names[j], float(low[k])
+            sentence = f"{100 * share:.1f} points of {giver} may be traded for {taker} at a cost of less than {100 * LOSS:.1f} %"
+            trades.append({"from": giver, "to": taker, "share": share, "sentence": sentence})
+    return trades
+
+
+def _room(limits: Limits, weights: Array, step: Array) -> float:
+    """Return how far one can go from `weights` along `step` within the limits."""
+    rows = np.vstack([limits.rows, np.eye(len(step)), -np.eye(len(step))])
+    slack = np.concatenate([limits.tops, limits.high, -limits.low]) - rows @ weights
+    speed = rows @ step
+    ahead = speed > 1e-12
+    return max(0.0, float((slack[ahead] / speed[ahead]).min(initial=1.0)))
+
+
+# ── trade-offs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def trade_offs(problem: Problem, solution: Solution) -> dict[str, dict[str, float]]:
+    """Return suite → {natural, solved, best}: predicted bits per byte, `best` under the mix that the limits allow for this suite alone."""
+    found = {}
+    starts = [solution.weights, *starts_of(problem)]
+    for suite, fitted in problem.laws.items():
+        alone = msgspec.structs.replace(problem, laws={suite: fitted}, importance={suite: 1.0}, pull=0.0, protected=())
+        best = minimize(alone, fewest_bits(alone, {suite: fitted.full}), starts)
+        row = fitted.full.predict(np.stack([problem.natural, solution.weights, best]))[0]
+        found[suite] = dict(zip(("natural", "solved", "best"), row.tolist(), strict=True))
+    return found
+
+
+def pull_curve(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
+    """Return, from no pull to a strong one: {pull, distance, gain: [mean, low, high], weights}.
+
+    `distance` is the share of tokens that have another source than in the natural mix. The winner's curse of the solved mix is taken off in
+    proportion to the gain, as it would be if the objective were quadratic.
+    """
+    fits, points = full_fits(problem), []
+    solved = max(solution.gain_uncorrected, 1e-12)
+    start = [solution.weights, *starts_of(problem)]
+    for pull in sorted({*PULLS, problem.pull}):
+        pulled = msgspec.structs.replace(problem, pull=pull)
+        weights = solution.weights if pull == problem.pull else minimize(pulled, objective_of(pulled, fits, solution.refits), start)
+        gain = gain_of(problem, fits, weights)
+        curse = solution.curse * min(max(gain / solved, 0.0), 2.0)
+        distance = 0.5 * float(np.abs(weights - problem.natural).sum())
+        interval = list(gain_interval(problem, solution.refits, weights, problem.natural, curse))
+        points.append({"pull": pull, "distance": distance, "gain": interval, "weights": dict(zip(problem.names, weights.tolist(), strict=True))})
+        start = [weights]
+    return points

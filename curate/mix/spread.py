@@ -1,0 +1,101 @@
+"""How uncertain a law is at a mix, as the law itself sees it: the standard deviation of a new measurement there.
+
+Each law has its own: leverage for ridge (and for trees, which have none of their own), the linearized posterior for the two curves
+(MacKay 1992), the posterior for Gaussian processes, with the uncertainty of the curve below one (Rasmussen and Williams 2.7). None of
+them need be right in size: intervals are scaled by leave-one-out residuals (curate.mix.law). They say *where* a law knows less: far from the
+runs, in a corner that a single run shows. Residuals in units of this are alike; raw ones are not, and the one extreme run of a small swarm
+would make all intervals as wide as its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from curate.mix import blend, curves, gp
+
+Array = NDArray[np.float64]
+Values = dict[str, Array]
+CHUNK = 16  # fits at once
+
+
+def spread(kind: str, fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
+    """Return [B, at]: the spread of each of B fits to runs at `mixes` under run weights [B, runs]."""
+    parts = []
+    for first in range(0, len(weights), CHUNK):
+        part = {name: value[first : first + CHUNK] for name, value in values.items()}
+        parts.append(np.sqrt(np.maximum(_VARIANCE[kind](fixed, part, mixes, weights[first : first + CHUNK], at), 1e-18)))
+    return np.concatenate(parts)
+
+
+def _constant(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
+    return np.repeat(1 + 1 / weights.sum(1, keepdims=True), len(at), 1)
+
+
+def _leverage(mixes: Array, weights: Array, at: Array, penalty: float) -> Array:
+    total = weights.sum(1, keepdims=True)
+    middle = weights @ mixes / total
+    x, away = mixes[None] - middle[:, None], at[None] - middle[:, None]
+    gram = np.swapaxes(x * weights[:, :, None], 1, 2) @ x + penalty * np.eye(mixes.shape[1]) * total[:, :, None]
+    return np.asarray(1 + 1 / total + (np.swapaxes(np.linalg.solve(gram, np.swapaxes(away, 1, 2)), 1, 2) * away).sum(2))
+
+
+def _ridge(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
+    return _leverage(mixes, weights, at, float(fixed["penalty"]))
+
+
+def _trees(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
+    return _leverage(mixes, weights, at, 1e-3)
+
+
+def _curve(kind: str) -> Any:
+    def variance(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
+        prior = curves.prior_of(kind, float(fixed["least"]), mixes.shape[1], float(fixed["apart"]))
+        rest = float(fixed["rest"]) ** 2
+        covariance = curves.posterior(kind, values["p"], mixes, weights / rest, prior)
+        jacobian = curves.CURVES[kind](values["p"], at)[1]
+        return np.asarray(rest + ((jacobian @ covariance) * jacobian).sum(2))
+
+    return variance
+
+
+def _process(hyper: Array, mixes: Array, precision: Array, at: Array, level: float) -> tuple[Array, Array]:
+    """Return the posterior variance with noise [B, at], and the weights of the runs in each prediction [B, at, runs]."""
+    across = gp.kernel(hyper, mixes, at, mixes) + level
+    used = across[None] @ precision
+    return gp.variance_at(hyper, mixes, at) + level - (used * across).sum(2) + np.exp(2 * hyper[-3]), used
+
+
+def _gp(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
+    level = float(fixed["variance"])
+    return _process(fixed["hyper"], mixes, gp.precision_of(fixed["hyper"], mixes, weights, level), at, level)[0]
+
+
+def _power_gp(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
+    precision = gp.precision_of(fixed["hyper"], mixes, weights)
+    prior = curves.prior_of("power", float(fixed["least"]), mixes.shape[1], float(fixed["apart"]))
+    variance, used = _process(fixed["hyper"], mixes, precision, at, 0.0)
+    covariance = curves.posterior("power", values["p"], mixes, precision, prior)
+    own = curves.CURVES["power"](values["p"], at)[1] - used @ curves.CURVES["power"](values["p"], mixes)[1]
+    return np.asarray(variance + ((own @ covariance) * own).sum(2))
+
+
+def _blend(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
+    """As if the errors of its laws went together: they saw the same runs."""
+    shares = blend.shares_in(fixed)
+    own, common = blend.split(values, list(shares)), blend.split(fixed, list(shares))
+    return np.asarray(sum(share * np.sqrt(_VARIANCE[kind](common[kind], own[kind], mixes, weights, at)) for kind, share in shares.items()) ** 2)
+
+
+_VARIANCE: dict[str, Any] = {
+    "constant": _constant,
+    "ridge": _ridge,
+    "log_linear": _curve("log_linear"),
+    "power": _curve("power"),
+    "gp": _gp,
+    "power_gp": _power_gp,
+    "trees": _trees,
+    "blend": _blend,
+}

@@ -1,0 +1,152 @@
+"""The steps of a mix as task functions of the engine: what a worker runs. Plans are made in curate.mix.stage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from curate.corpus import read_manifest
+from curate.mix import flow
+from curate.mix.conclude import conclude, unconfirmed
+from curate.mix.fitted import LAWS, METRICS, PREDICTIONS, RATIOS, Fitted, facts_of, fit_swarm, read_fit, write_fit
+from curate.mix.setting import Setting
+from curate.mix.solved import solved_text
+from curate.mix.table import Swarm, predictions_csv
+from curate.tasks import Output, Task
+
+# ── proxies and their scores ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: train a group of proxies. Inputs: the tokenizer, then the folders of each leaf, `options["folders"]` of them."""
+    from curate.mix.proxy import train_runs
+
+    runs, paths = task.options["runs"], iter(task.inputs[1:])
+    folders = {leaf: [Path(next(paths)) for _ in range(count)] for leaf, count in options["folders"].items()}
+    files = [out.path(f"{run['run']}.safetensors") for run in runs]
+    checkpoint = out.folder / "checkpoints" / f"{task.name}.pt"
+    reports = train_runs(runs, folders, Path(task.inputs[0]), files, checkpoint)
+    out.note("reports", {run["run"]: report for run, report in zip(runs, reports, strict=True)})
+
+
+def score_task(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: score one proxy on one suite. Inputs: the proxy, the tokenizer, the suite's file. A proxy that failed gets an empty table."""
+    from curate.mix.evaluate import SCORES
+    from curate.mix.proxy import evaluate_run
+
+    proxy, tokenizer, file = map(Path, task.inputs)
+    reports = {name: report for note in read_manifest(proxy.parent).notes.values() for name, report in note["reports"].items()}
+    scores = out.path(f"{task.name}.scores.parquet")
+    if reports[task.name]["failed"]:
+        pq.write_table(SCORES.empty_table(), scores)
+        out.note("scores", None)
+        return
+    ((name, suite),) = options["suite"].items()
+    out.note("scores", evaluate_run(proxy, tokenizer, {name: suite | {"file": str(file)}}, scores))
+
+
+def _scores(folders: list[str], suites: list[str]) -> dict[str, dict[str, float] | None]:
+    """Return run → suite → bits per byte of the rounds in `folders`; None for a run that failed."""
+    found: dict[str, dict[str, float] | None] = {}
+    for folder in folders:
+        for suite in suites:
+            for run, note in read_manifest(Path(folder) / "scores" / suite).notes.items():
+                before = found.setdefault(run, {})
+                found[run] = None if note["scores"] is None or before is None else before | note["scores"]
+    return found
+
+
+# ── laws and proposals ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _swarm(task: Task, options: dict[str, Any], suites: list[str], folders: list[str]) -> tuple[Swarm, dict[str, Any]]:
+    runs = [run for rounds in options["rounds"] for run in rounds]
+    return flow.swarm_of(runs, _scores(folders, suites), suites, options["kept"])
+
+
+def law_task(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: choose and fit the law of one suite; predict the runs of the swarm."""
+    suite = task.options["suite"]
+    swarm, repeats = _swarm(task, options, [suite], task.inputs)
+    narrow = flow.reduced(swarm, options["kept"])
+    laws = fit_swarm(narrow, options["law"], flow.noise_of(repeats))
+    facts = facts_of(laws[suite], swarm.scores[suite])
+    out.path(f"{suite}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    out.path(f"{suite}.csv").write_text(predictions_csv(laws, swarm.runs, narrow.mixes), encoding="utf-8")
+
+
+def fit_task(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: put the tables of a fitted swarm together. Inputs: the laws, then the rounds."""
+    laws, *folders = task.inputs
+    suites = options["suites"]
+    swarm, _ = _swarm(task, options, suites, folders)
+    facts = {suite: json.loads((Path(laws) / f"{suite}.json").read_text(encoding="utf-8")) for suite in suites}
+    rows = [(Path(laws) / f"{suite}.csv").read_text(encoding="utf-8").splitlines(keepends=True) for suite in suites]
+    predictions = rows[0][0] + "".join(line for lines in zip(*(row[1:] for row in rows), strict=True) for line in lines)
+    write_fit({name: out.path(name) for name in (RATIOS, METRICS, PREDICTIONS, LAWS)}, swarm, facts, predictions)
+
+
+def _problem(setting: Setting, fitted: Fitted) -> Any:
+    """Return what is to be solved; the laws that were chosen are fitted again, which gives the same ones."""
+    narrow = flow.reduced(fitted.swarm, setting.kept)
+    laws = {
+        suite: fit_swarm(flow.only(narrow, suite), facts["law"], {suite: facts["noise"]})[suite]
+        for suite, facts in fitted.laws.items()
+        if suite in setting.spec.suites
+    }
+    return flow.problem_of(setting, narrow, laws)
+
+
+def round_task(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: the next runs of a sequential swarm. Inputs: the rounds so far."""
+    setting = msgspec.convert(options["setting"], Setting)
+    suites = sorted(setting.spec.suites)
+    swarm, repeats = _swarm(task, options, suites, task.inputs)
+    narrow = flow.reduced(swarm, options["kept"])
+    problem = flow.problem_of(setting, narrow, fit_swarm(narrow, options["law"], flow.noise_of(repeats)))
+    planned = sum(run["seed"] == setting.spec.swarm.seed for runs in options["rounds"] for run in runs)
+    found = flow.plan_round(setting, problem, repeats, planned)
+    out.path("round.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def solve_task(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: solve for the mix that the laws recommend. Input: the fit."""
+    setting = msgspec.convert(options["setting"], Setting)
+    fitted = read_fit(Path(task.inputs[0]))
+    found = flow.recommend(_problem(setting, fitted), fitted, setting)
+    out.path("proposal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    out.path(f"{setting.spec.name}.proposed.yaml").write_text(solved_text(unconfirmed(setting, found, options["made_from"])), encoding="utf-8")
+
+
+# ── the conclusion ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def conclude_task(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: compare, and write the solved mix, the verdict, and what the report shows. Inputs: proposal, confirmation, rounds."""
+    setting = msgspec.convert(options["setting"], Setting)
+    suites = sorted(setting.spec.suites)
+    proposal_folder, confirm, *rounds = task.inputs
+    proposal = json.loads((Path(proposal_folder) / "proposal.json").read_text(encoding="utf-8"))
+    swarm = [run for runs in options["rounds"] for run in runs]
+    scores = _scores(rounds, suites)
+    proposal["warnings"] += flow.failures(swarm, scores)
+    tables = {
+        run["run"]: pa.concat_tables([pq.read_table(Path(confirm) / "scores" / suite / f"{run['run']}.scores.parquet") for suite in suites])
+        for run in options["confirm"]
+    }
+    solved, rows, words = conclude(setting, proposal, tables, options["made_from"])
+    out.path(f"{setting.spec.name}.solved.yaml").write_text(solved_text(solved), encoding="utf-8")
+    out.path("verdict.txt").write_text(words + "\n", encoding="utf-8")
+    runs = [
+        {"run": run["run"]}
+        | {f"share of {leaf}": share for leaf, share in run["weights"].items()}
+        | {f"bits per byte, {suite}": value for suite, value in sorted((scores[run["run"]] or {}).items())}
+        for run in swarm
+    ]
+    result = {"solved": msgspec.to_builtins(solved), "proposal": proposal, "comparison": rows, "verdict": words, "runs": runs}
+    out.path("result.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,143 @@
+"""What the verbs of `curate mix` print: tables for people, and the same as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from curate.console import print_table
+from curate.errors import InputError
+
+Row = dict[str, Any]
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _read(path: Path, what: str, hint: str) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(what, where=str(path.parent), hint=hint) from error
+    except ValueError as error:
+        raise InputError(f"is not JSON: {error}", where=str(path)) from error
+
+
+def read_proposal(folder: Path) -> Any:
+    """Read proposal.json."""
+    return _read(folder / "proposal.json", "no proposal", "run `curate mix solve` first")
+
+
+def read_result(folder: Path) -> Any:
+    """Read result.json."""
+    return _read(folder / "result.json", "no finished mix", "name RUN/mix of a finished run")
+
+
+def print_plan(found: dict[str, Any]) -> None:
+    """Print what a mix would train."""
+    print_table(["what", "how much"], [[name, value] for name, value in found["summary"].items()])
+
+
+def _rounds(folder: Path) -> list[Path]:
+    found = [path.parent for path in (folder / "swarm").glob("*/proxies") if path.parent.name.isdigit()]
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def training(folder: Path) -> list[Row]:
+    """Return one row per proxy of the swarm: run, round, weights, final_loss, most_repeats, failed."""
+    from curate.corpus import read_manifest
+
+    rows = []
+    for place in _rounds(folder):
+        plan = json.loads((place / "proxies" / "plan.json").read_text(encoding="utf-8"))
+        weights = {run["run"]: run["weights"] for task in plan["tasks"] for run in task["options"]["runs"]}
+        for note in read_manifest(place / "proxies").notes.values():
+            for run, report in note["reports"].items():
+                row = {"run": run, "round": int(place.name), "weights": weights[run], "final_loss": report["final_loss"]}
+                rows.append(row | {"most_repeats": max(report["repeats"].values(), default=0.0), "failed": report["failed"]})
+    return rows
+
+
+def print_training(rows: list[Row]) -> None:
+    """Print the proxies of a swarm."""
+    lines = []
+    for row in rows:
+        shares = sorted(row["weights"].items(), key=lambda item: -item[1])[:4]
+        told = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares)
+        loss = "–" if row["final_loss"] is None else f"{row['final_loss']:.4f}"
+        lines.append([row["run"], row["round"], told, loss, f"{row['most_repeats']:.1f}", row["failed"] or ""])
+    print_table(["run", "round", "largest shares", "final loss", "most repeats", "failed because"], lines)
+
+
+def scores(folder: Path, suites: list[str]) -> list[Row]:
+    """Return one row per proxy of the swarm: run, and bits per byte of each suite (None where the proxy failed)."""
+    from curate.corpus import read_manifest
+
+    rows: dict[str, Row] = {}
+    for place in _rounds(folder):
+        for suite in suites:
+            for run, note in read_manifest(place / "scores" / suite).notes.items():
+                rows.setdefault(run, {"run": run})[suite] = None if note["scores"] is None else note["scores"][suite]
+    return list(rows.values())
+
+
+def print_scores(rows: list[Row]) -> None:
+    """Print the scores of a swarm."""
+    columns = [name for name in rows[0] if name != "run"]
+    print_table(["run", *columns], [[row["run"], *("–" if row[name] is None else f"{row[name]:.4f}" for name in columns)] for row in rows])
+
+
+def print_laws(laws: dict[str, Row]) -> None:
+    """Print the law of each suite."""
+    rows = [[suite, facts["law"].replace("_", " "), f"{facts['errors'][facts['law']]:.4f}", facts["why"]] for suite, facts in laws.items()]
+    print_table(["suite", "law", "leave-one-out error", "why"], rows)
+
+
+def print_proposal(found: Row) -> None:
+    """Print what the laws recommend, what it would gain, and what each limit costs."""
+    flat = found["sensitivity"]["flat"]["ranges"]
+    rows = []
+    for name, weight in sorted(found["weights"].items(), key=lambda item: -item[1]):
+        free = f"{_share(flat[name][0])} to {_share(flat[name][1])}" if name in flat else "as in the reused mix"
+        rows.append([name, _share(weight), f"{_share(found['low'][name])} to {_share(found['high'][name])}", _share(found["natural"][name]), free])
+    print_table(["source", "weight", "90 % interval", "natural", "may move within, for 0.1 %"], rows)
+    rows = [
+        [suite, found["laws"][suite]["law"].replace("_", " "), f"{p['natural']:.4f}", f"{p['solved']:.4f}", f"{p['low']:.4f} to {p['high']:.4f}"]
+        for suite, p in found["predictions"].items()
+    ]
+    print_table(["suite", "law", "natural", "solved", "90 % interval"], rows)
+    mean, low, high = (f"{100 * value:.2f} %" for value in found["gain"])
+    print(f"predicted gain over the natural mix: {mean} ({low} to {high}), corrected for the winner's curse")
+    for sentence in found["sensitivity"]["sentences"]:
+        print(sentence)
+    for warning in found["warnings"]:
+        print(f"note: {warning}")
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def print_result(result: Row) -> None:
+    """Print the weights, predictions and verdict of a finished mix."""
+    solved = result["solved"]
+    rows = [
+        [n, _share(w["weight"]), _share(w["solved"]), f"{_share(w['low'])} to {_share(w['high'])}", _share(w["natural"]), f"{w['repeats']:.2f}"]
+        for n, w in solved["weights"].items()
+    ]
+    print_table(["source", "weight", "solved", "90 % interval", "natural", "repeats"], rows)
+    rows = [
+        [n, s["law"].replace("_", " "), f"{s['natural']:.4f}", f"{s['solved']:.4f}", f"{s['low']:.4f} to {s['high']:.4f}", *_confirmed(s)]
+        for n, s in solved["scores"].items()
+    ]
+    print_table(["suite", "law", "natural", "solved", "90 % interval", "confirmed difference", "verdict"], rows)
+    print(result["verdict"])
+
+
+def _confirmed(score: Row) -> list[str]:
+    if score["confirmed"] is None:
+        return ["–", "–"]
+    return [f"{score['confirmed']:+.4f}".replace("-", "\N{MINUS SIGN}"), score["verdict"].replace("_", " ")]

@@ -1,0 +1,114 @@
+"""`curate decontaminate` as a user and CI run it: outputs, exit codes, and the comparison of two searches."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import documents, write_corpus
+from test_finding_items import DISGUISES, QUESTIONS, SOLUTION, prose
+
+from curate.cli import main
+from curate.corpus import Corpus
+
+ROWS: list[dict[str, Any]] = [
+    {"id": "m0", "question": QUESTIONS[0], "solution": SOLUTION, "answer": "385"},
+    {"id": "m1", "question": QUESTIONS[1], "answer": "62"},
+]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus with one leaked item, its benchmark, and the output of a search."""
+    root = tmp_path_factory.mktemp("command")
+    rng = random.Random(0)
+    texts = [prose(rng, 120) for _ in range(20)]
+    write_corpus(root / "corpus", {"a": [documents([*texts, f"{prose(rng, 80)}\n\n{DISGUISES['verbatim']}\n\n{prose(rng, 80)}"])]})
+    write_corpus(root / "more", {"a": [documents([*texts, f"{prose(rng, 80)}\n\n{QUESTIONS[1]}\n\n{prose(rng, 80)}"])]})
+    (root / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    (root / "empty.jsonl").write_text("")
+    assert search(root, "corpus", "out") == 0
+    return root
+
+
+def search(root: Path, corpus: str, output: str, *more: str, against: tuple[str, ...] = ("sums.jsonl",)) -> int:
+    files = [str(root / name) for name in against]
+    return main(["decontaminate", str(root / corpus), "--against", *files, "--output", str(root / output), "--workers", "0", *more])
+
+
+def test_everything_that_people_need_is_on_top(home: Path) -> None:
+    names = {path.name for path in (home / "out").iterdir()}
+    assert {"report.html", "matches.parquet", "items.parquet", "summary.json", "clean_ids", "sources"} <= names
+    assert {"doc_id", "url", "source", "benchmark", "item_id", "variant", "channels", "score", "threshold", "survivor"} <= set(
+        pq.read_schema(home / "out/matches.parquet").names
+    )
+    match = pq.read_table(home / "out/matches.parquet").to_pylist()[0]
+    assert (match["variant"], match["action"], match["survivor"]) == ("verbatim", "document", False)
+    assert Corpus.open(home / "out/sources/web").manifest.rows == 20
+
+
+def test_a_match_can_be_cut_out_of_its_documents_by_its_characters(home: Path) -> None:
+    match = pq.read_table(home / "out/matches.parquet").to_pylist()[0]
+    text = next(
+        t
+        for b in Corpus.open(home / "corpus").batches("a")
+        for i, t in zip(b["id"].to_pylist(), b["text"].to_pylist(), strict=True)
+        if i == match["doc_id"]
+    )
+    assert text[match["doc_start"] : match["doc_end"]].startswith("Marta sells 14 copper lanterns")
+    assert ROWS[0][match["channel"]][match["item_start"] : match["item_end"]].strip("?. ") in text
+
+
+def test_the_exit_code_goes_by_the_share_that_was_found(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search(home, "corpus", "out", "--fail-over", "60%") == 0
+    assert search(home, "corpus", "out", "--fail-over", "0.1%") == 1
+    assert "50 % of sums was found; 0.1 % is allowed" in capsys.readouterr().err
+
+
+def test_what_could_not_be_looked_for_has_not_passed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search(home, "more", "unlooked", "--fail-over", "100%", "--action", "record", against=("sums.jsonl", "empty.jsonl")) == 1
+    assert "empty could not be checked" in capsys.readouterr().err
+
+
+def test_recording_copies_no_text(home: Path) -> None:
+    assert search(home, "corpus", "recorded", "--action", "record") == 0
+    assert [path.name for path in (home / "recorded/sources/web").glob("*.parquet")] == []
+    summary = json.loads((home / "recorded/summary.json").read_text())
+    assert (summary["documents"], summary["contaminated_documents"], summary["removal"]["bytes"]) == (21, 1, 0)
+    assert pq.read_table(home / "recorded/matches.parquet")["survivor"].to_pylist() == [True]
+
+
+def test_two_searches_are_compared(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search(home, "more", "later", "--action", "record") == 0
+    capsys.readouterr()
+    assert main(["decontaminate", "diff", str(home / "out"), str(home / "later"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    sums = found["benchmarks"]["sums"]
+    assert [row["item_id"] for row in sums["newly_found"]] == ["m1"]
+    assert [row["item_id"] for row in sums["gone"]] == ["m0"]
+    assert (len(found["documents"]["newly_found"]), len(found["documents"]["gone"])) == (1, 1) or found["documents"]["both"] == 1
+    assert any(line.startswith("corpus web differs: 21 → 21 documents") for line in found["why"])
+    assert 'setting action: "document" → "record"' in found["why"]
+    assert main(["decontaminate", "diff", str(home / "out"), str(home / "out")]) == 0
+    assert "made of the same benchmarks, corpora, settings and code" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["decontaminate", "corpus"], 2, "--against and --output must be given"),
+        (["decontaminate", "diff", "a"], 2, "diff compares two"),
+        (["decontaminate", "diff", "a", "b"], 3, "holds no search"),
+        (["decontaminate", "corpus", "--against", "none.jsonl", "--output", "o"], 2, "no such file"),
+    ],
+)
+def test_mistakes_are_named(
+    home: Path, arguments: list[str], code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(home)
+    assert main(arguments) == code
+    assert message in capsys.readouterr().err
