@@ -37,6 +37,7 @@ def check_workflow(project: Any) -> list[str]:
         read += _located(f"together[{k}].{step.kind}", step, project, names)
         if step.kind == "rephrase":
             names.add(step.options.into)
+            _check_rules(f"sources.{step.options.into}", workflow.together[k + 1 :], project)  # it has the annotations that come after it
     for source, steps in workflow.sources.items():
         _check_rules(f"sources.{source}", [*steps, *workflow.together], project)
     if workflow.mix is not None:
@@ -140,17 +141,31 @@ def _check_rules(where: str, steps: list[Step], project: Any) -> None:
                     what = f"fails on a batch without rows: {type(error).__name__}: {error}"
                     hint = "an annotator is asked with no rows for the type of its column"
                     raise SpecError(what, where=f"{where}: step {k + 1}: annotate.{name}", hint=hint) from error
+                unknown = _without_type(column.type)
+                if unknown is not None:
+                    what = f"the type of {unknown or 'the column'} cannot be told from a batch without rows"
+                    hint = "give pa.array a type, such as pa.array(values, pa.float64())"
+                    raise SpecError(what, where=f"{where}: step {k + 1}: annotate.{name}", hint=hint)
                 schema = _with(schema, pa.field(label(name), column.type))
         elif step.kind == "classify":
+            from curate.classify.model import SCORE
             from curate.specs.classifier import Classifier
 
             classifier = load_spec(find("classifiers", step.options.classifier, project.root, project.beside), Classifier)
-            schema = _with(schema, pa.field(classifier.name, pa.struct([("score", pa.float64())])))
+            schema = _with(schema, pa.field(classifier.name, SCORE))
         elif step.kind == "drop":
             try:
                 Rules(step.options, schema)
             except CurateError as error:
                 raise SpecError(error.what, where=f"{where}: step {k + 1}: {error.where}", hint=error.hint) from error
+
+
+def _without_type(kind: pa.DataType) -> str | None:
+    """Return the first field of an annotator's column that has no type: its name, "" for the column itself, None when all have one."""
+    if pa.types.is_null(kind):
+        return ""
+    fields = [kind.field(i) for i in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+    return next((f"field '{field.name}'" for field in fields if pa.types.is_null(field.type)), None)
 
 
 def _with(schema: pa.Schema, field: pa.Field) -> pa.Schema:

@@ -143,7 +143,7 @@ def init(arguments: argparse.Namespace) -> None:
 def check(arguments: argparse.Namespace) -> None:
     """`curate check SPEC`."""
     from curate.check import as_text, check_workflow
-    from curate.console import say
+    from curate.console import counted, say
     from curate.specs.load import resolved
     from curate.workflow import open_project
 
@@ -151,7 +151,8 @@ def check(arguments: argparse.Namespace) -> None:
     others = check_workflow(project)
     if arguments.resolved:
         print(as_text(resolved(project.workflow)))
-    say(f"{arguments.spec} is fine{f', and so are {len(others)} specs that it names' if others else ''}")
+    named = f", and so {'is' if len(others) == 1 else 'are'} {counted(len(others), 'spec')} that it names" if others else ""
+    say(f"{arguments.spec} is fine{named}")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -204,7 +205,7 @@ def explain(arguments: argparse.Namespace) -> None:
 
 def verify(arguments: argparse.Namespace) -> int:
     """`curate verify FOLDER`."""
-    from curate.console import say
+    from curate.console import counted, say
     from curate.corpus import verify as verify_corpus
     from curate.funnel import open_run
 
@@ -217,7 +218,7 @@ def verify(arguments: argparse.Namespace) -> int:
     wrong = [line for one in folders for line in verify_corpus(one)]
     for line in wrong:
         print(line)
-    say(f"{len(folders)} folders verified: {f'{len(wrong)} things are wrong' if wrong else 'all is as it was written'}")
+    say(f"{counted(len(folders), 'folder')} verified: {counted(len(wrong), 'fault') if wrong else 'all is as it was written'}")
     return 1 if wrong else 0
 
 

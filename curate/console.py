@@ -27,6 +27,11 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and its noun, in the plural unless it is one."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def complain(error: CurateError) -> None:
     """Print an error that the user can act on."""
     first, *rest = str(error).splitlines()
@@ -60,7 +65,7 @@ class Progress:
         if self._bars is not None:
             self._bars.stop()
         if self._skipped and not self._quiet:
-            say(f"{self._skipped} stages were complete already")
+            say(f"{counted(self._skipped, 'stage')} {'was' if self._skipped == 1 else 'were'} complete already")
 
     def say(self, line: str) -> None:
         """Print a line without breaking the bars."""

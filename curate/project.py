@@ -45,9 +45,12 @@ def find(kind: str, name: str, root: Path, beside: Path | None = None) -> Path:
 
 def resolve(path: str, root: Path, beside: Path | None = None) -> Path:
     """Return where `path`, as a spec names it, leads; `beside` is the folder of the spec."""
-    if path.startswith(("./", "../")) and beside is not None:
-        return Path(os.path.normpath(beside / path))
-    return Path(os.path.normpath(root / Path(path).expanduser()))
+    return Path(os.path.normpath(start_of(path, root, beside) / Path(path).expanduser()))
+
+
+def start_of(path: str, root: Path, beside: Path | None) -> Path:
+    """Return the folder that a path or pattern of a spec starts at."""
+    return beside if path.startswith(("./", "../")) and beside is not None else root
 
 
 def starter() -> Path:

@@ -8,7 +8,9 @@ Folders are numbered by step (`web/02-annotate`, and `together/04-dedup` for wha
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,7 @@ class RunState(msgspec.Struct):
     finished: bool = False
     report: str = ""  # the hash of what report.html shows
     messages: list[str] = []
+    checked: dict[str, str] = {}  # the specs that were checked, relative to the project → checksum
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -111,11 +114,14 @@ class Run:
         """Bring the run up to date."""
         workflow, run = self.project.workflow, self.project.run
         before = _finished_state(run)
-        # Checking compiles every rule; the same spec was checked before.
-        if before is None or _ordered(before.spec) != _ordered(self.state.spec):
+        # Checking compiles every rule; the same specs were checked before.
+        if before is None or _ordered(before.spec) != _ordered(self.state.spec) or not before.checked or self._sums(before.checked) != before.checked:
             from curate.check import check_workflow
 
-            check_workflow(self.project)
+            files = [self.state.spec_file, *check_workflow(self.project)]
+            self.state.checked = self._sums([os.path.relpath(file, self.project.root) for file in files])
+        else:
+            self.state.checked = before.checked
         with locked(run):
             write_json(run / "run.json", self.state)
             prepare(self.project, self.say)
@@ -129,6 +135,10 @@ class Run:
             self._remove_stale_stages()
             self._report(before)
         return self.state
+
+    def _sums(self, files: Iterable[str]) -> dict[str, str]:
+        paths = {file: self.project.root / file for file in files}
+        return {file: sha256_of(path) if path.is_file() else "gone" for file, path in paths.items()}
 
     def _report(self, before: RunState | None) -> None:
         """Write the report, unless the one that is there shows the same. Killed before its hash is noted, it is written again."""
@@ -154,14 +164,27 @@ class Run:
         self._complete(stages)
 
     def _complete(self, stages: dict[str, StagePlan]) -> None:
+        for source, stage in stages.items():
+            self._begin(source, stage.plan.stage, stage.folder)
         manifests = complete_all(list(stages.values()), self.context)
         for (source, stage), manifest in zip(stages.items(), manifests, strict=True):
             self._record(source, stage.plan.stage, stage.folder, manifest)
             self.current[source] = Corpus(stage.folder, manifest)
 
-    def _record(self, source: str, kind: str, folder: Path, manifest: Manifest) -> None:
-        self.state.stages.append(Stage(source, kind, str(folder.relative_to(self.project.run)), manifest.key))
+    def _begin(self, source: str, kind: str, folder: Path) -> None:
+        """Note a stage before it runs, so that `curate status` shows what is being worked on."""
+        self.state.stages.append(Stage(source, kind, str(folder.relative_to(self.project.run))))
         write_json(self.project.run / "run.json", self.state)
+
+    def _record(self, source: str, kind: str, folder: Path, manifest: Manifest) -> None:
+        place = str(folder.relative_to(self.project.run))
+        self.state.stages = [stage for stage in self.state.stages if stage.folder != place]
+        self.state.stages.append(Stage(source, kind, place, manifest.key))
+        write_json(self.project.run / "run.json", self.state)
+        entered = manifest.ledger.entered + manifest.ledger.created
+        if entered and not manifest.ledger.kept and "text: string" in manifest.schema:
+            reasons = ", ".join(manifest.ledger.dropped) or "see errors/"
+            self.say(f"warning: {place} keeps none of {entered:,} documents ({reasons})")
 
     # ── a step over all sources ───────────────────────────────────────────────────────────────────────────────
 
@@ -171,6 +194,9 @@ class Run:
             self._complete({s: plan_step(step, self.current[s], s, targets[s], self.project) for s in self.current})
             return
         scratch = self.project.run / "together" / f"{number:02d}-{step.kind}"
+        if step.kind != "rephrase":  # which may find that there is no endpoint, and leaves no stage then
+            for source, target in targets.items():
+                self._begin(source, step.kind, target)
         module, _, function = TOGETHER[step.kind].partition(":")
         stage = getattr(importlib.import_module(module), function)
         manifests = stage(step.options, Arguments(dict(self.current), targets, scratch, self.project, self.context, self.say))
@@ -261,7 +287,7 @@ def plan_step(step: Step, corpus: Corpus | None, source: str, target: Path, proj
     if step.kind == "ingest":
         from curate.ingest.stage import plan as plan_ingest
 
-        return plan_ingest(step.options, source, target, project.root, project.fingerprints)
+        return plan_ingest(step.options, source, target, project)
     assert corpus is not None
     if step.kind == "annotate":
         from curate.annotate.stage import plan as plan_annotate

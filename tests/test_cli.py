@@ -190,9 +190,11 @@ def test_plain_mistakes_are_explained(project: Path) -> None:
         (SPEC, ("init", "a-file"), 1, "is a file"),
         (SPEC, ("report", "runs/demo", "--output", "nowhere/report.html"), 1, "no such folder"),
         (SPEC.replace("[gopher]", "[./steps.py:empty]"), ("check", "workflows/demo.yaml"), 2, "fails on a batch without rows: IndexError"),
+        (SPEC.replace("[gopher]", "[./steps.py:untyped]"), ("check", "workflows/demo.yaml"), 2, "the type of field 'x' cannot be told"),
         (SPEC.replace("[gopher]", "[gopher, {gopher: {}}]"), ("check", "workflows/demo.yaml"), 2, "two annotators would write the column 'gopher'"),
     ]
-    (project / "workflows/steps.py").write_text("def empty(batch):\n    return batch.column('text').to_pylist()[0]\n")
+    untyped = "import pyarrow as pa\ndef untyped(batch):\n    return pa.array([{'x': None}] * batch.num_rows, pa.struct([('x', pa.null())]))\n"
+    (project / "workflows/steps.py").write_text("def empty(batch):\n    return batch.column('text').to_pylist()[0]\n" + untyped)
     for text, arguments, code, message in mistakes:
         spec.write_text(text)
         done = curate(project, *arguments)

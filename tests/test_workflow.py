@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pyarrow.parquet as pq
@@ -201,6 +202,41 @@ def test_a_wrong_rule_fails_before_anything_runs(project: Path) -> None:
         run(project)
     assert "sources.web" in caught.value.where
     assert not (project / "runs/demo/web").exists()
+
+
+def test_paths_beside_the_spec_lead_beside_the_spec(project: Path) -> None:
+    before = shards(run(project))
+    change(project, "jsonl: data/web", "jsonl: ../data/web")
+    done = receipts(project / "runs/demo")
+    assert shards(run(project)) == before
+    assert receipts(project / "runs/demo") == done  # the same files, so the same work
+
+
+def test_a_source_that_keeps_nothing_is_said(project: Path) -> None:
+    change(project, "gopher.words < 6", "gopher.words < 6000")
+    said: list[str] = []
+    Run(project / "workflows/demo.yaml", Context(Inline()), said.append)()
+    assert "warning: web/03-drop keeps none of 136 documents (too_short)" in said
+
+
+def test_a_stage_is_listed_before_it_is_done(project: Path) -> None:
+    seen = []
+
+    class Watching(Inline):
+        def run(self, jobs: list[Any], done: Any) -> None:
+            seen.append([row.folder for row in funnel(project / "runs/demo") if not row.complete])
+            super().run(jobs, done)
+
+    Run(project / "workflows/demo.yaml", Context(Watching()), lambda line: None)()
+    assert seen[0] == ["web/01-ingest", "notes/01-ingest"]
+
+
+def test_a_rule_for_what_is_rephrased_is_checked_against_what_it_will_have(project: Path) -> None:
+    change(project, "    - ingest: {files: data/notes/*.txt}", "    - ingest: {files: data/notes/*.txt}\n    - annotate: [gopher]")
+    steps = "  - rephrase: {model: m, styles: [wikipedia], sources: [web], into: told}\n  - drop: {short: gopher.words < 3}\n"
+    change(project, "together:\n", "together:\n" + steps)
+    with pytest.raises(SpecError, match=r"sources\.told: step 1: drop\.short"):
+        run(project)
 
 
 def test_two_runs_of_the_same_folder_exclude_each_other(project: Path) -> None:

@@ -11,15 +11,18 @@ import glob
 import hashlib
 import heapq
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from curate.errors import InputError, SpecError
 from curate.specs.classifier import Classifier, Examples
+from curate.specs.load import load_spec
 
 Documents = Callable[[Examples], Iterable[str]]  # the texts of a source of the run
 _MAX_LINE_BYTES = 64_000_000
@@ -73,6 +76,19 @@ def part_of(text: str, spec: Classifier) -> str:
         return "held_out"
     calibrated = spec.calibrate_on if spec.calibration != "none" else 0.0
     return "calibrate_on" if place < spec.held_out + calibrated else "train"
+
+
+def load_classifier(path: Path, root: Path) -> Classifier:
+    """Read a classifier spec; patterns of labels that begin with `./` or `../`, beside the spec, come out relative to the project."""
+    spec = load_spec(path, Classifier)
+    beside = path.resolve().parent
+
+    def placed(examples: Examples) -> Examples:
+        patterns = [examples.jsonl] if isinstance(examples.jsonl, str) else examples.jsonl or []
+        moved = [os.path.relpath(beside / pattern, root) if pattern.startswith(("./", "../")) else pattern for pattern in patterns]
+        return msgspec.structs.replace(examples, jsonl=moved) if moved != patterns else examples
+
+    return msgspec.structs.replace(spec, positive=[placed(one) for one in spec.positive], negative=[placed(one) for one in spec.negative])
 
 
 def label_files(examples: Examples, root: Path) -> list[Path]:

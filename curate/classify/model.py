@@ -27,11 +27,11 @@ from curate import __version__
 from curate.classify.calibrate import Calibration, calibrate
 from curate.classify.card import markdown
 from curate.classify.evaluate import evaluate
-from curate.classify.labels import Documents, Labeled, gather, read_lines
+from curate.classify.labels import Documents, Labeled, gather, load_classifier, read_lines
 from curate.classify.text import PREPARATION, prepare
 from curate.errors import InputError
 from curate.specs.classifier import Classifier
-from curate.specs.load import load_spec, resolved
+from curate.specs.load import resolved
 
 SCORE = pa.struct([("score", pa.float64()), ("raw", pa.float64())])
 _ROWS_AT_ONCE = 1024
@@ -124,7 +124,7 @@ def load(folder: Path) -> Model:
 
 def train_command(spec: Path, root: Path, target: Path) -> dict[str, Any]:
     """`curate classifier train`: train the classifier of a spec file on its label files into the folder `target`; return the record."""
-    record, files = train(load_spec(spec, Classifier), root)
+    record, files = train(load_classifier(spec, root), root)
     target.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (target / name).write_bytes(content)

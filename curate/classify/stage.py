@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
-from curate.classify.labels import label_files
+from curate.classify.labels import label_files, load_classifier
 from curate.corpus import Corpus, Manifest
 from curate.engine import StagePlan, Work, checksums, complete, complete_all, make_plan, shard_work
 from curate.errors import SpecError
 from curate.specs.classifier import Classifier, Examples
-from curate.specs.load import load_spec, nearest, resolved
+from curate.specs.load import nearest, resolved
 from curate.specs.workflow import Classify
 from curate.tasks import Output, Plan, Task, code_version
 
@@ -34,7 +34,7 @@ def classify(options: Classify, arguments: Arguments) -> dict[str, Manifest]:
     from curate.project import find
 
     project = arguments.project
-    spec = load_spec(find("classifiers", options.classifier, project.root, project.beside), Classifier)
+    spec = load_classifier(find("classifiers", options.classifier, project.root, project.beside), project.root)
     libraries = ["scikit-learn", "numpy"] if spec.engine == "logistic" else ["numpy"]
     code = code_version(*_CODE, libraries=libraries)
     trained = complete(_training(spec, arguments, code), arguments.context, source="together", code=code)

@@ -10,20 +10,21 @@ import os
 from pathlib import Path
 
 from curate.errors import SpecError
+from curate.project import start_of
 
 _WILDCARDS = frozenset("*?[")
 
 
-def input_files(patterns: str | list[str], root: Path) -> list[tuple[Path, str]]:
+def input_files(patterns: str | list[str], root: Path, beside: Path | None = None) -> list[tuple[Path, str]]:
     """Return (path, stable name) of all files that the patterns match, ordered by name.
 
-    Relative patterns start at `root`; `**` goes into subfolders. A file that two patterns match has the name that the first gives it. Raises
+    Relative patterns start at `root`, those with `./` or `../` at `beside`, the folder of the spec; `**` goes into subfolders. A file that two patterns match has the name that the first gives it. Raises
     SpecError when a pattern matches nothing, or when two files would have the same name.
     """
     named: dict[str, Path] = {}
     seen: set[Path] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
-        base, matches = _matches(pattern, root)
+        base, matches = _matches(pattern, start_of(pattern, root, beside))
         if not matches:
             hint = "to read all files of a folder, write FOLDER/**/*" if base.joinpath(pattern).is_dir() else f"relative patterns start at {root}"
             raise SpecError(f"no file matches '{pattern}'", where="ingest", hint=hint)

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
@@ -19,24 +19,27 @@ from curate.corpus import BYTES_PER_GROUP, ROWS_PER_GROUP
 from curate.documents import SCHEMA, document_id
 from curate.engine import StagePlan, Work, make_plan
 from curate.ingest.record import Dropped, Record, Skipped, Unreadable
-from curate.project import Fingerprints, find
+from curate.project import find
 from curate.specs.load import load_spec, resolved
 from curate.specs.ocr import Ocr
 from curate.specs.workflow import Ingest
 from curate.tasks import Output, Task, code_version
 
+if TYPE_CHECKING:
+    from curate.workflow import Project
+
 CODE = ("curate.ingest", "curate.extract", "curate.documents")
 LIBRARIES = ("fastwarc", "resiliparse")
 
 
-def plan(options: Ingest, source: str, target: Path, root: Path, fingerprints: Fingerprints) -> StagePlan:
+def plan(options: Ingest, source: str, target: Path, project: Project) -> StagePlan:
     """Plan the ingest of one source. Raises SpecError when a pattern matches nothing."""
     from curate.ingest.read import input_files
 
     kind = options.given()[0]
     patterns = getattr(options, kind)
     groups: dict[str, list[tuple[Path, str]]] = {}
-    for path, name in input_files(patterns, root):
+    for path, name in input_files(patterns, project.root, project.beside):
         groups.setdefault(_shard_name(name, options.shards), []).append((path, name))
     code = code_version(*CODE, libraries=[*LIBRARIES, *(["trafilatura"] if options.extract.engine == "trafilatura" else [])])
     settings: dict[str, Any] = resolved(options) | {"source": source}
@@ -45,14 +48,14 @@ def plan(options: Ingest, source: str, target: Path, root: Path, fingerprints: F
     if kind == "pdf":
         from curate.ocr import resolve_engine
 
-        ocr = load_spec(find("ocr", options.ocr, root), Ocr)
+        ocr = load_spec(find("ocr", options.ocr, project.root, project.beside), Ocr)
         settings["ocr_spec"] = resolved(msgspec.structs.replace(ocr, engine=resolve_engine(ocr)))
         code |= code_version("curate.ocr", libraries=("pymupdf", "rapidocr", "onnxruntime"))
     work = [
-        Work(shard, [str(path) for path, _ in files], [fingerprints.of(path) for path, _ in files], {"names": [name for _, name in files]})
+        Work(shard, [str(path) for path, _ in files], [project.fingerprints.of(path) for path, _ in files], {"names": [name for _, name in files]})
         for shard, files in sorted(groups.items())
     ]
-    fingerprints.save()
+    project.fingerprints.save()
     return StagePlan(make_plan("ingest", "curate.ingest.stage:ingest_shard", target, settings, code, work), source, code)
 
 
