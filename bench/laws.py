@@ -7,18 +7,14 @@ Truths, each drawn anew for every suite: `power`, a power law of data with inter
 that are worth less when they repeat; `steps`, a sum of small trees with sharp thresholds; `log_linear`; `skills`, a sum of three power laws.
 A measurement has noise of 0.3, 1 or 3 % of the truth's spread, by suite. A cell says
 
-    rank correlation × 100 on unseen mixes | root mean square error there, % of the truth's spread | unseen measurements inside the 90 % interval, %
+    rank correlation × 100 on unseen mixes | root mean square error there, % of the truth's spread
+    | unseen measurements inside the 90 % interval, %
     | regret, %: by how much the mix that this law recommends for all suites together is worse than the best there is
 
 Swarms, laws and mixes are those that `curate mix` uses. Everything follows from the seed, except CPU seconds.
 """
 
 from __future__ import annotations
-
-import os
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
 
 import argparse
 import time
@@ -29,6 +25,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from threadpoolctl import threadpool_limits
 
 from curate.mix import solve
 from curate.mix.law import PREFERENCE, SuiteLaw, pick, try_law
@@ -124,7 +121,7 @@ def _steps(random: np.random.Generator, natural: Array) -> Truth:
         for pair, where, (one, other, both) in zip(pairs, at, size, strict=True):
             above = w[:, pair] > where
             total += one * above[:, 0] + other * above[:, 1] + both * above.all(1)
-        return np.asarray(floor + 0.25 / np.sqrt(count) * total)
+        return np.asarray(floor + 0.1 / np.sqrt(count) * total)
 
     return truth
 
@@ -288,7 +285,8 @@ def speed(sources: int, suites: int, runs: int, seed: int) -> None:
     laws = {suite: pick([try_law(suite, mixes, values, kind) for kind in PREFERENCE]) for suite, values in scores.items()}
     fitted = time.process_time()
     solve.solve(problem_of(world, mixes, scores, laws))
-    print(f"\n{sources} sources, {suites} suites, {runs} runs, law auto: fit {fitted - begin:.1f} s, solve {time.process_time() - fitted:.1f} s of CPU")
+    solved = time.process_time()
+    print(f"\n{sources} sources, {suites} suites, {runs} runs, law auto: fit {fitted - begin:.1f} s, solve {solved - fitted:.1f} s of CPU")
 
 
 def published(ratios: Path, metrics: Path, seed: int, repeats: int = 3) -> None:
@@ -339,4 +337,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with threadpool_limits(1):
+        main()

@@ -6,13 +6,14 @@
     record     nothing; the match is only reported
 
 A document with several matches gets the strongest of their actions. A span is cut and not masked, so the text before and after
-it meets; a paragraph break marks the place. Matches that are not counted, such as other instances of an item's template, are
-recorded unless `actions` names their variant.
+it meets; a paragraph break marks the place. What a cut leaves is searched and cut again until nothing is found. Matches that are
+not counted, such as other instances of an item's template, are recorded unless `actions` names their variant.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -21,6 +22,7 @@ import pyarrow as pa
 from curate.specs.benchmarks import Action, Variant
 
 REASON = "benchmark_contamination"
+MAX_ROUNDS = 8  # of cutting one document
 PARAPHRASE = "paraphrase"  # proposed by embeddings
 ACTIONS, VARIANTS = get_args(Action), get_args(Variant)
 
@@ -82,6 +84,26 @@ def _left(text: str, rows: list[dict[str, Any]], policy: Policy) -> str | None:
         return text
     left = cut(text, [(row["doc_start"], row["doc_end"]) for row in rows if row["action"] == "span"], policy.margin)
     return left if len(left) >= policy.min_characters else None
+
+
+def settled(batch: pa.RecordBatch, verdicts: Verdicts, search: Callable[[pa.RecordBatch], pa.Table], policy: Policy) -> Verdicts:
+    """Return `verdicts` after what was cut has been searched and cut again, until nothing is found in it.
+
+    A search names one place of an item in a document, and the item may stand there twice. What still matches after MAX_ROUNDS is dropped.
+    """
+    texts = list(verdicts.texts)
+    open_rows = [i for i, (text, changed) in enumerate(zip(texts, verdicts.changed, strict=True)) if changed and text is not None]
+    for number in range(MAX_ROUNDS):
+        if not open_rows:
+            break
+        part = batch.take(pa.array(open_rows))
+        at = part.schema.get_field_index("text")
+        part = part.set_column(at, part.schema.field(at), pa.array([texts[i] for i in open_rows], part.schema.field(at).type))
+        again = decide(part, search(part), policy)
+        for i, text, changed in zip(open_rows, again.texts, again.changed, strict=True):
+            texts[i] = None if changed and number + 1 == MAX_ROUNDS else text
+        open_rows = [i for i, changed in zip(open_rows, again.changed, strict=True) if changed and texts[i] is not None]
+    return Verdicts(texts, verdicts.changed, verdicts.details)
 
 
 def with_verdicts(matches: pa.Table, batch: pa.RecordBatch, verdicts: Verdicts, policy: Policy) -> pa.Table:

@@ -3,7 +3,12 @@
 A document's n-grams go through a bitmap (about one bit in eight is set) and an open-addressing table; what is found
 becomes events (unit, place); a window of about twice the unit's length in which events weigh enough is a candidate; and a
 candidate is scored by the runs of tokens that it shares with the unit (greedy tiling by longest run, Wise 1993, in two dimensions
-and so free to be in any order). All of it is integer work and float32 sums in a fixed order, so results do not depend on batches.
+and so free to be in any order). Runs go on across words that differ, such as typing errors and other names; runs that follow each
+other closely make a chain, and gaps, jumps and a text's own beginning and end cost or say what they would in a log-likelihood
+ratio. All of it is integer work and float32 sums in a fixed order, so results do not depend on batches.
+
+What is traded away: a text of which no three words in a row are left is not seen, and a word counts or does not, however like it
+the other is.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ SLACK_TOKENS = 64  # a window is twice the unit and so much: room for an adverti
 MAX_MISSES = 2  # words that differ in a row, in a text that is taken to go on
 NEAR = 8  # tokens between runs of one chain
 EDGE, MAX_BREAK_BYTES = np.float32(0.35), 40  # a line or sentence begins at about one word in twelve
-GAP_COST, NAME_COST, JUMP_COST = np.float32(0.33), np.float32(0.1), np.float32(0.86)
+GAP_COST, NAME_COST, JUMP_COST = np.float32(0.33), np.float32(0.1), np.float32(0.86)  # in weights of 7 nats: one word in ten, two, 400
 
 
 def fill_table(keys: Array) -> tuple[Array, Array, Array]:
@@ -372,8 +377,26 @@ def score(
 
 @compiled
 def align(
-    document_runs: Array, values: Array, first: int, last: int, unit_runs: Array, unit_values: Array, run: int, lengths: Array, targets: Array
+    runs: Array,
+    keys: Array,
+    values: Array,
+    capital: Array,
+    first: int,
+    last: int,
+    unit_runs: Array,
+    unit_keys: Array,
+    unit_values: Array,
+    unit_capital: Array,
+    gram: int,
+    again: bool,
+    lengths: Array,
+    targets: Array,
 ) -> None:
-    """Fill `lengths` and `targets`, int64 [tokens of the unit], for one unit and document tokens [first, last)."""
-    row = np.zeros(len(unit_runs) + 1, np.int64)
-    _tile(unit_runs, document_runs, first, last, unit_values, values, run, lengths, targets, row)
+    """Fill `lengths` and `targets`, int64 [tokens of the unit], for one unit and document tokens [first, last).
+
+    `again`: they hold runs, to which single tokens beside them are added.
+    """
+    if again:
+        _bridge(lengths, targets, unit_keys, unit_capital, keys, capital, first, last)
+    else:
+        _tile(unit_runs, runs, first, last, unit_values, values, gram, lengths, targets, np.zeros(len(unit_runs) + 1, np.int64))

@@ -46,6 +46,7 @@ MATCHES = pa.schema(
     ]
 )
 MAX_EXCERPT, CONTEXT = 1200, 80  # characters
+MARK_BYTES = 4096
 JOIN_BYTES = 400  # channels of one item that are nearer than this are one match
 NUMBERS_MERIT = 0.2  # what equal numbers add, where several items claim one place
 ANSWER_TOKENS = 60  # the answer is looked for so far behind the question
@@ -86,7 +87,11 @@ def scan(batch: pa.RecordBatch, index: Index) -> pa.Table:
     rows: dict[int, list[Hit]] = {}
     for hit in hits:
         rows.setdefault(hit.row, []).append(hit)
-    records = [_record(hit, batch, index, data, offsets) for row in sorted(rows) for hit in _settled(rows[row], index)]
+    records = []
+    for row in sorted(rows):
+        document = data[offsets[row] : offsets[row + 1]]
+        marks = character_marks(document)
+        records += [_record(hit, batch, index, document, marks) for hit in _settled(rows[row], index)]
     records += list(_canaries(batch, index))
     records.sort(key=lambda record: record.pop("row"))
     return pa.Table.from_pylist(records, MATCHES)
@@ -207,8 +212,7 @@ def _named(hit: Hit, index: Index) -> str:
     return hit.variant
 
 
-def _record(hit: Hit, batch: pa.RecordBatch, index: Index, data: Array, offsets: Array) -> dict[str, Any]:
-    document = data[offsets[hit.row] : offsets[hit.row + 1]]
+def _record(hit: Hit, batch: pa.RecordBatch, index: Index, document: Array, marks: Array) -> dict[str, Any]:
     text = index.item_text(hit.item, hit.channel)
     item_bytes = np.frombuffer(text.encode("utf-8"), np.uint8)
     name = _named(hit, index)
@@ -226,8 +230,8 @@ def _record(hit: Hit, batch: pa.RecordBatch, index: Index, data: Array, offsets:
         "threshold": hit.threshold,
         "information": hit.information,
         "numbers_equal": hit.numbers_equal,
-        "doc_start": characters(document, 0, hit.start),
-        "doc_end": characters(document, 0, hit.end),
+        "doc_start": characters_before(document, marks, hit.start),
+        "doc_end": characters_before(document, marks, hit.end),
         "item_start": characters(item_bytes, 0, hit.item_start),
         "item_end": characters(item_bytes, 0, hit.item_end),
         "doc_excerpt": excerpt(document, hit.start, hit.end),
@@ -247,6 +251,19 @@ def _origin(batch: pa.RecordBatch, row: int) -> dict[str, Any]:
 def characters(data: Array, start: int, end: int) -> int:
     """Return the number of characters in the UTF-8 bytes data[start:end]."""
     return int(((data[start:end] & 0xC0) != 0x80).sum())
+
+
+def character_marks(data: Array) -> Array:
+    """Return the number of characters, int64, before every MARK_BYTES bytes of the UTF-8 `data`: places in it are then found at once."""
+    begins = ((data & 0xC0) != 0x80).astype(np.int64)
+    sums = np.add.reduceat(begins, np.arange(0, len(data), MARK_BYTES)) if len(data) else np.zeros(0, np.int64)
+    return np.concatenate([[0], np.cumsum(sums)])
+
+
+def characters_before(data: Array, marks: Array, place: int) -> int:
+    """Return the number of characters in the UTF-8 bytes data[:place]."""
+    block = place // MARK_BYTES
+    return int(marks[block]) + characters(data, block * MARK_BYTES, place)
 
 
 def excerpt(data: Array, start: int, end: int) -> str:

@@ -4,7 +4,7 @@
     items.parquet                   every item: whether it can be looked for, why not, whether it was found
     summary.json                    the numbers of the report, and what the search was made of (for `curate decontaminate diff`)
     clean_ids/NAME.json             ids of the clean, contaminated, proposed (as paraphrased) and unscannable items
-    clean_ids/NAME.samples.json     positions of the clean items per task: what `lm_eval --samples` takes
+    lm_eval_samples.json            positions of the clean items per task: what `lm_eval --samples` takes
     report.html                     all of it to read
 
 Matches are copied file by file, and only what the numbers need is held in memory: no text but that of the worst matches.
@@ -74,8 +74,8 @@ def report_task(task: Task, options: dict[str, Any], out: Output) -> None:
     summary["removal"] = _removal(matches, ledger, task.options["settings"])
     summary["inputs"] = {"benchmarks": _digests(index), **task.options}
     summary["worst"] = _worst(out.path("matches.parquet"), worst_rows(matches), index)
+    summary["tasks_without_clean_items"] = _write_ids(items, positions, matches, index.names, out)
     out.path("summary.json").write_text(json.dumps(summary, indent=1, ensure_ascii=False), encoding="utf-8")
-    _write_ids(items, positions, matches, index.names, out)
     out.path("report.html").write_text(page("decontamination.html", {"decontamination": decontamination_view(summary)}), encoding="utf-8")
 
 
@@ -163,21 +163,24 @@ def _digests(index: Index) -> dict[str, str]:
     return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
-def _write_ids(items: pa.Table, positions: list[tuple[str, int]], matches: pa.Table, names: list[str], out: Output) -> None:
-    """Write which items are clean: searched for and not found, nor proposed as paraphrased."""
+def _write_ids(items: pa.Table, positions: list[tuple[str, int]], matches: pa.Table, names: list[str], out: Output) -> list[str]:
+    """Write which items are clean: searched for and not found, nor proposed as paraphrased. Return the tasks that have no clean item.
+
+    Such a task is in no list for lm-evaluation-harness, which takes an empty list for no list, and would evaluate all of it.
+    """
     proposed = set(matches.filter(pc.equal(matches["variant"], PARAPHRASE))["item"].to_pylist())
+    ids: dict[str, dict[str, list[str]]] = {name: {kind: [] for kind in ("clean", "contaminated", "proposed", "unscannable")} for name in names}
+    samples: dict[str, list[int]] = {}
     rows = items.select(["benchmark", "item_id", "indexed", "matched"]).to_pylist()
+    for number, (row, (task, position)) in enumerate(zip(rows, positions, strict=True)):
+        found = "contaminated" if row["matched"] else "proposed" if number in proposed else None
+        kind = found or ("clean" if row["indexed"] else "unscannable")
+        ids[row["benchmark"]][kind].append(row["item_id"])
+        samples.setdefault(task, [])
+        if kind == "clean":
+            samples[task].append(position)
     for name in names:
-        ids: dict[str, list[str]] = {"clean": [], "contaminated": [], "proposed": [], "unscannable": []}
-        samples: dict[str, list[int]] = {}
-        for number, (row, (task, position)) in enumerate(zip(rows, positions, strict=True)):
-            if row["benchmark"] != name:
-                continue
-            found = "contaminated" if row["matched"] else "proposed" if number in proposed else None
-            kind = found or ("clean" if row["indexed"] else "unscannable")
-            ids[kind].append(row["item_id"])
-            samples.setdefault(task, [])
-            if kind == "clean":
-                samples[task].append(position)
-        out.path(f"clean_ids/{name}.json").write_text(json.dumps(ids, indent=1, ensure_ascii=False), encoding="utf-8")
-        out.path(f"clean_ids/{name}.samples.json").write_text(json.dumps(samples, ensure_ascii=False), encoding="utf-8")
+        out.path(f"clean_ids/{name}.json").write_text(json.dumps(ids[name], indent=1, ensure_ascii=False), encoding="utf-8")
+    clean = {task: sorted(own) for task, own in samples.items() if own}
+    out.path("lm_eval_samples.json").write_text(json.dumps(clean, ensure_ascii=False), encoding="utf-8")
+    return sorted(set(samples) - set(clean))

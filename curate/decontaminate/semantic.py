@@ -3,8 +3,9 @@
 Documents are cut into overlapping chunks of `chunk_words` words. A chunk proposes the item that is nearest to it (cosine), and
 the proposal counts when it stands out on both sides: by how much it is nearer than the chunk's next nearest items and than the
 item's nearest chunks of a background sample (the margin of Artetxe and Schwenk 2019, as a difference). The threshold of the
-margin comes from the background's own margins, whose tail is fitted as exponential and continued to `false_positives`; the
-topmost hundredth is left out of the fit, since the background may be contaminated.
+margin comes from the background's own margins, through whose 90 % and 99 % quantiles a normal tail is laid and followed to
+`false_positives`; the topmost hundredth is not looked at, since the background may be contaminated. (An exponential tail, as the
+words' evidence has, put the threshold half as high again: cosines are bounded.)
 
 What is traded away: every chunk of the corpus is sent to the model, so it costs far more than all the rest; how well it finds
 depends on the model, and nothing here knows the model. So a match is called `paraphrase`, is listed, and neither counts as
@@ -20,6 +21,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,8 @@ NEIGHBORS = 4
 MIN_WORDS = 6  # of an item or a chunk; what is shorter has no meaning of its own
 MAX_WORD = 40  # characters that a word of a chunk counts with: a line without blanks is cut
 TOKENS_PER_BYTE = 0.3
-MIN_TAIL = 20  # margins from which a tail can be fitted
+EVERY, MAX_OF_ONE = 4, 25  # of a sampled document every fourth chunk is background, and not more than so many
+MIN_BACKGROUND = 100  # chunks from which a threshold can be set; with fewer nothing is proposed
 
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -79,19 +82,21 @@ def item_texts(index: Index) -> tuple[list[int], list[str]]:
 
 
 def sample_chunks(batches: Iterable[pa.RecordBatch], options: Semantic, seed: int) -> list[str]:
-    """Return `background_chunks` chunks (one per document), those with the smallest hash of (seed, document)."""
-    ranked: list[tuple[int, str]] = []
+    """Return up to `background_chunks` chunks: every fourth of the documents with the smallest hash of (seed, document).
+
+    So each chunk is as likely as any other, whether its document is long or short.
+    """
+    ranked: list[tuple[int, list[str]]] = []
     for batch in batches:
         for name, text in zip(batch.column("id").to_pylist(), batch.column("text").to_pylist(), strict=True):
             digest = int.from_bytes(hashlib.blake2b(f"{seed}\0semantic\0{name}".encode(), digest_size=8).digest(), "big")
             if len(ranked) >= options.background_chunks and -digest <= ranked[0][0]:
                 continue
-            spans = chunks(text or "", options.chunk_words)
+            spans = chunks(text or "", options.chunk_words)[digest % EVERY :: EVERY]
             if spans:
-                start, end = spans[digest % len(spans)]
                 push = heapq.heappushpop if len(ranked) >= options.background_chunks else heapq.heappush
-                push(ranked, (-digest, text[start:end]))
-    return [text for _, text in sorted(ranked, reverse=True)]
+                push(ranked, (-digest, [text[start:end] for start, end in spans[:MAX_OF_ONE]]))
+    return [chunk for _, own in sorted(ranked, reverse=True) for chunk in own][: options.background_chunks]
 
 
 def learn(index: Index, background: list[str], embed: Embedder, options: Semantic) -> Meaning:
@@ -112,14 +117,13 @@ def learn(index: Index, background: list[str], embed: Embedder, options: Semanti
 
 
 def threshold(margins: Floats, rate: float) -> float:
-    """Return the margin that a share of `rate` of clean chunks exceeds, from an exponential tail over the upper tenth but its top."""
-    if len(margins) < MIN_TAIL:
-        return math.inf
-    ordered = np.sort(margins)
-    base, top = float(np.quantile(ordered, 0.9)), float(np.quantile(ordered, 0.99))
-    tail = ordered[(ordered >= base) & (ordered <= top)]
-    excess = float((tail - base).mean()) / (1 - math.log(10) / 9)  # of an exponential cut off at its upper tenth
-    return base + max(excess, 1e-3) * math.log(0.1 / min(rate, 0.1))
+    """Return the margin that a share of `rate` of clean chunks exceeds: the normal tail through the 90 % and the 99 % quantile."""
+    if len(margins) < MIN_BACKGROUND or not 0 < rate < 1:
+        return math.inf if rate < 1 else -1.0
+    near, far = (float(value) for value in np.quantile(margins, (0.9, 0.99)))
+    normal = NormalDist()
+    step = (far - near) / (normal.inv_cdf(0.99) - normal.inv_cdf(0.9))
+    return far + max(step, 1e-3) * (normal.inv_cdf(1 - rate) - normal.inv_cdf(0.99))
 
 
 def nearest(meaning: Meaning, vectors: Vectors) -> list[tuple[int, float, float]]:

@@ -5,7 +5,8 @@ or an identifier. The n-gram at a token spells each identifier as the distance t
 (Baker 1995, parameterized matching): `a = a + b` and `x = x + y` are equal, `x = y + y` is not. Comments after `#`,
 triple-quoted strings, white space and line ends are left out, HTML entities of < > & " ' are read.
 
-An n-gram with few marks of code is none, so prose has none; what remains costs as much as word tokens do. The keywords are
+An n-gram with few marks of code is none, so prose has none, and text without marks is not walked at all (`spans_of_code`): what is
+on a page without them costs a look at each byte. The keywords are
 Python's and the common ones of C, Java, JavaScript, Go and Rust; comments of other languages stay in as if they were code.
 """
 

@@ -7,7 +7,7 @@
     together/NN-decontaminate/work/calibrated/    the index with its thresholds
     together/NN-decontaminate/work/probes/        which disguises of its items this index finds
     SOURCE/NN-decontaminate/                      what is kept; `matches/` has each shard's matches
-    together/NN-decontaminate/                    matches.parquet, items.parquet, summary.json, clean_ids/, report.html; see `publish`
+    together/NN-decontaminate/                    matches.parquet, items.parquet, summary.json, clean_ids/, lm_eval_samples.json, report.html
 
 The weights and thresholds depend on the sample, so another document in it scans every shard again; another action scans again
 too, which costs little. The sample is chosen by a hash of the id and has about `background_documents` documents.
@@ -28,7 +28,7 @@ import pyarrow as pa
 
 from curate import __version__
 from curate.corpus import Corpus, Manifest, read_manifest, text_sizes
-from curate.decontaminate.act import ACTIONS, REASON, VARIANTS, Policy, Verdicts, decide, recorded, with_verdicts
+from curate.decontaminate.act import ACTIONS, REASON, VARIANTS, Policy, Verdicts, decide, recorded, settled, with_verdicts
 from curate.decontaminate.items import files_of, read_benchmarks
 from curate.engine import StagePlan, Work, checksums, complete, complete_all, make_plan, shard_work
 from curate.errors import SpecError
@@ -323,7 +323,7 @@ def scan_shard(task: Task, options: dict[str, Any], out: Output) -> None:
         matches = scan(batch, index)
         if propose is not None:
             matches = propose(batch, index, matches)
-        verdicts = decide(batch, matches, policy)
+        verdicts = settled(batch, decide(batch, matches, policy), lambda part: scan(part, index), policy)
         return with_verdicts(matches, batch, verdicts, policy), verdicts
 
     cut = 0

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from curate.decontaminate.act import PARAPHRASE
 from curate.decontaminate.index import CHANNEL_NAMES, Index
 from curate.decontaminate.power import FOUND, MOSTLY, Probe, smallest_share
+from curate.decontaminate.variant import SIBLING
 
 ITEMS = pa.schema(
     [
@@ -35,7 +36,6 @@ ITEMS = pa.schema(
         pa.field("documents", pa.int32(), nullable=False),
     ]
 )
-SIBLING = "template_sibling"
 NUM_WORST, NUM_PER_KIND, NUM_DOMAINS = 24, 3, 10
 
 
@@ -193,15 +193,15 @@ def meaning(items: pa.Table, index: Index, probes: list[Probe], semantic: bool =
     typical, most = float(np.median(parts)), float(np.quantile(parts, 0.9))
     left = items.num_rows - len(parts)
     rate = index.calibration.get("expected_rate")
-    chance = f" On clean documents of this corpus about {rate:.1g} of the documents would match by chance." if rate else ""
+    chance = f" Of a million clean documents like those of this corpus about {1e6 * rate:.2g} would match by chance." if rate else ""
     unscanned = f" {left:,} of {items.num_rows:,} items could not be looked for at all, and are listed." if left else ""
     tried = "".join(f" {line}" for line in (_tried(name, probes) for name in index.names) if line)
     unseen = "Paraphrases and translations were looked for by embeddings; how many of them a model finds was not measured here."
     unseen = unseen if semantic else "A paraphrase or a translation would not have been seen."
     return (
-        f"An item that was not found does not stand in the scanned text in a form that keeps {typical:.0%} of the telling words of "
-        f"its question, solution, passage or code (for one item in ten, {most:.0%} are needed) in runs of several words, whatever the "
-        f"numbers, case, markup, characters or order.{tried} {unseen}{unscanned}{chance}"
+        f"A typical item that was not found does not stand in the scanned text in a form that keeps {typical:.0%} of the telling words "
+        f"of its question, solution, passage or code in runs of several words, whatever the numbers, case, markup, characters or order; "
+        f"one item in ten is only found with {most:.0%} of them or more.{tried} {unseen}{unscanned}{chance}"
     )
 
 

@@ -13,7 +13,8 @@
                          Not counted as a leak.
 
 One word has to do: of several that apply, the first in the order numbers, order, split, truncated, names, noise is given. An item
-with its names *and* its numbers replaced cannot be told from another instance of its template, and is taken for one.
+with its names *and* its numbers replaced cannot be told from another instance of its template, and is taken for one; so are less
+than two thirds of it with other numbers, and a phrase of it in the middle of another sentence.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ from curate.decontaminate.lookup import EDGE, align
 Array = NDArray[Any]
 SIBLING = "template_sibling"
 MIN_DENSITY = 0.75  # share of the tokens, between the first and the last that are matched, that a leak keeps
-MOSTLY_MISSING, WEAK_MARGIN, BREAK = 0.4, 3.0, re.compile(rb"[\n.?!:>]|.{40}")
-FRAGMENT, MIN_FRAGMENT_DENSITY, MIN_SPAN_DENSITY = 0.3, 0.85, 0.67  # where so much of the item is missing, what is there must be much as it was
+MIN_SPAN_DENSITY = 0.67  # the same between the first and the last of all
+FRAGMENT, MIN_FRAGMENT_DENSITY = 0.3, 0.85  # where so much of the item is missing, what is there must be much as it was
+MOSTLY_MISSING, WEAK_MARGIN = 0.4, 3.0  # and where so much is, with little evidence to spare, it must not be cut from a sentence
+BREAK = re.compile(rb"[\n.?!:>]|.{40}")
 SHORT_RUN, LONG_RUN = 3, 5
-FIRM_SHARE = 0.8
+FIRM_SHARE = 0.8  # of the score that is needed must be in what is left without strays
 FAR_TOKENS = 16  # a gap of so many document tokens is something in between
 
 
@@ -67,11 +70,16 @@ def alignment(block: Block, view: View, candidate: int) -> Alignment:
     piece = int(block.piece_of[low])
     m = b - a
     lengths, targets = np.zeros(m, np.int64), np.full(m, -1, np.int64)
-    first = max(int(block.bounds[piece]), low)
-    last = min(int(block.bounds[piece + 1]), high + 1)
-    align(block.runs, block.values, first, last, view.token_run[a:b], view.token_value[a:b], view.gram, lengths, targets)
+    begin, end = int(block.bounds[piece]), int(block.bounds[piece + 1])
+    tokens = (block.runs, block.keys, block.values, block.capital)
+    own = (view.token_run[a:b], view.token_key[a:b], view.token_value[a:b], view.token_capital[a:b], view.gram)
+    align(*tokens, max(begin, low), min(end, high + 1), *own, False, lengths, targets)
     matched = _without_strays(lengths, targets)
-    _extend(matched, targets, view.token_key[a:b], block.keys, int(block.bounds[piece]), int(block.bounds[piece + 1]))
+    if not view.is_code:
+        lengths[~matched], targets[~matched] = 0, -1
+        align(*tokens, begin, end, *own, True, lengths, targets)
+        matched = lengths > 0
+        _extend(matched, targets, view.token_key[a:b], block.keys, begin, end)
     targets = np.where(matched, targets, -1)
     at = np.flatnonzero(matched)
     values = view.token_value[a:b]

@@ -2,13 +2,17 @@
 
 Two passes over a sample of documents, each shard by shard, each with a result that adds up:
 
-1. `count_background`: in how many documents each n-gram and word of the items stands → `weighted(index, background)`.
+1. `count_background`: how often the items' words, pairs and triples stand in the sample → `weighted(index, background)`.
 2. `score_background`: the highest evidence that each document shows for any item → `calibrated(index, scores, rate)`.
+
+A word weighs by its surprise, the negative log of how likely the two words before it make it, in a trigram model with continuation
+counts (Kneser and Ney 1995) of the background and of the other items: "which of the following is" says nothing, whoever says it.
+One document in three shows the tail and is not counted, since a document that has been counted surprises less than new ones.
 
 Evidence is the information found beyond `base_threshold` times the unit's information. In clean text it falls off
 exponentially, as local alignment scores do (Karlin and Altschul 1990), so its tail is fitted where it is well measured and
 continued to the stated rate of false positives: a sample of 2,000 documents cannot show a rate of 1e-4 by counting. The corpus
-may be contaminated, so a document that holds most of an item is left out of both passes, and counted.
+may be contaminated, so a document that holds most of an item, or more than any threshold asks for, is left out, and counted.
 
 What is traded away: the fit is no proof, and is bounded on both sides; the result says which bound held. Items that are in more
 documents than clean text explains weigh less, until they have too little information left, and are then listed as unscannable.
@@ -39,21 +43,21 @@ BIN, LOWEST, NUM_BINS = 0.05, -4.0, 400  # of the histogram of evidence
 SUSPECT_SHARE, SUSPECT_INFORMATION = 0.75, 6.0  # from here on a background document counts as contaminated
 MOST_SURPRISE = 7.0  # nats; a topic's words are far likelier in a text on it than in others, so no word says more. The unit of weights
 LEAST_WEIGHT = 0.02
-
-PRIOR, BACKOFF = 5.0, 0.35
+PRIOR, BACKOFF = 5.0, 0.35  # of a context's counts, what is left to shorter ones: all of it at none, this share at many
 CODE_TOKEN_WEIGHT = 0.25
 TAIL_SHARE, LEAST_RANK, MOST_RANK, TAIL_FROM = 0.03, 12, 100, 1.25  # of the background's documents: where its tail begins
 PRIOR_SCALE, PRIOR_RANK = 0.33, 40  # how fast tails fall off, worth so many documents
-LEAST_DOCUMENTS, PRIOR_HITS = 50, 2
-SIBLING_EVIDENCE = 1.0
+LEAST_DOCUMENTS, PRIOR_HITS = 50, 2  # a smaller sample shows nothing; so many documents more than were seen are taken to be in the tail
+SIBLING_EVIDENCE = 1.0  # from here on it is looked whether a match is another instance of a template
 NUMBER_WEIGHT = 0.12
 LETTER_WEIGHT = 0.3  # of a single letter: a variable, a list's mark
+NAME_WEIGHT = 0.5  # of a word in a name of several words, as names are known by heart
 AGAIN_WEIGHT, LED_WEIGHT = 0.33, 0.1  # of a word that the unit has had; of one that it has had behind the same word
 
 
 @dataclass(slots=True)
 class Background:
-    """Document frequencies in a sample. Adding two gives that of both samples; int64 arrays."""
+    """Counts in a sample: occurrences of words, pairs and n-grams, documents with n-grams of code. Adding two gives that of both; int64 arrays."""
 
     documents: int
     suspects: int
@@ -266,8 +270,13 @@ def _dampen(view: View, surprise: list[Array]) -> None:
         weights[number] = np.minimum(weights[number], NUMBER_WEIGHT)
         weights[letter] = np.minimum(weights[letter], LETTER_WEIGHT)
         weights[again] = np.minimum(weights[again], AGAIN_WEIGHT)
+    capital = view.token_capital & ~number
+    name = capital.copy()  # goes on: "European Court of Human Rights"
+    name[:2] = False
+    name[1:] &= capital[:-1] | np.concatenate([[False], capital[:-2]])
     for weights in surprise[1:]:
         weights[led] = np.minimum(weights[led], LED_WEIGHT)
+        weights[name] = np.minimum(weights[name], NAME_WEIGHT)
 
 
 def _repeated(kinds: Array) -> Array:

@@ -18,8 +18,9 @@ _WILDCARDS = frozenset("*?[")
 def input_files(patterns: str | list[str], root: Path, beside: Path | None = None) -> list[tuple[Path, str]]:
     """Return (path, stable name) of all files that the patterns match, ordered by name.
 
-    Relative patterns start at `root`, those with `./` or `../` at `beside`, the folder of the spec; `**` goes into subfolders. A file that two patterns match has the name that the first gives it. Raises
-    SpecError when a pattern matches nothing, or when two files would have the same name.
+    Relative patterns start at `root`, those with `./` or `../` at `beside`, the folder of the spec; `**` goes into subfolders. A file that
+    two patterns match has the name that the first gives it. Raises SpecError when a pattern matches nothing, or when two files would have
+    the same name.
     """
     named: dict[str, Path] = {}
     seen: set[Path] = set()

@@ -1,7 +1,7 @@
 """A weighted mean of several laws of one suite, for when no single one is clearly the best.
 
-A law's share is in proportion to its leave-one-out error to the power −6: a law with an error 12 % larger than another's counts half as much. Shares below
-a tenth are dropped. Least-squares stacking (Wolpert 1992) was tried: with a few dozen runs it predicted no better, and its weights jump.
+A law's share is in proportion to its leave-one-out error to the power −6: a law with an error 12 % larger than another's counts half as
+much. Shares below a tenth are dropped. Least-squares stacking (Wolpert 1992) was tried: it predicted no better, and its weights jump.
 
 All that a blend consists of lies in the two dictionaries of a fit, under `law/name`.
 """

@@ -40,7 +40,12 @@ def fingerprint(runs: Sequence[Mapping[str, Any]], streams: Sequence[Stream], vo
 def store(path: Path, mark: str, parameters: Parameters, optimizer: torch.optim.Optimizer, seen: NDArray[np.float64]) -> None:
     """Write a checkpoint after `len(seen)` steps, in place of the one that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    whole = {"mark": mark, "parameters": {k: v.detach() for k, v in parameters.items()}, "optimizer": optimizer.state_dict(), "seen": torch.from_numpy(seen)}
+    whole = {
+        "mark": mark,
+        "parameters": {k: v.detach() for k, v in parameters.items()},
+        "optimizer": optimizer.state_dict(),
+        "seen": torch.from_numpy(seen),
+    }
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     torch.save(whole, beside)
     beside.replace(path)

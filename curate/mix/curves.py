@@ -1,9 +1,10 @@
 """Two parametric laws, c + exp(a·w) and c + (s·w)^−g with s ≥ 0, fitted many times at once by damped least squares.
 
 Parameters, all unbounded: [log c, log g (power only), a or log s]. Weak priors keep what the runs do not determine near plausible values:
-the floor near 0.6 of the best score, the power near 0.5, the coefficients near each other. How much the runs weigh against them is not
-fixed but estimated with the fit (empirical Bayes by expectation-maximization, MacKay 1992): the size of what the law leaves, and how far
-the coefficients lie apart. A law that cannot express the truth then stays smooth, and does not chase it into the corners.
+the floor near 0.6 of the best score, the power near 0.5, the coefficients near each other, and no s below a fiftieth of their mean: with a
+free exponent and worthless sources, a corner that no run shows was predicted to cost hundreds of bits. How much the runs weigh against the
+priors is not fixed but estimated with the fit (empirical Bayes by expectation-maximization, MacKay 1992): the size of what the law leaves,
+and how far the coefficients lie apart. A law that cannot express the truth then stays smooth, and does not chase it into the corners.
 
 Sources: Ye 2024 (Data Mixing Laws) for the first; the second is a power law of data whose tokens count differently per source.
 """
@@ -25,6 +26,7 @@ LEAST_REST = 0.002  # of the scores' spread: what a law leaves is never taken to
 APART = {"log_linear": 3.0, "power": 2.0}  # prior spread of the coefficients
 APART_COUNT = 4.0  # how many coefficients that belief is worth
 FLOOR_SPREAD, POWER_SPREAD, LEVEL_SPREAD = 0.7, 0.4, 20.0
+LEAST_WORTH = 0.02  # of the mean over sources: a token of any source is worth that much
 EXTRA = {"log_linear": 1, "power": 2}  # parameters before the coefficients
 
 
@@ -45,11 +47,12 @@ def _log_linear(values: Array, mixes: Array) -> tuple[Array, Array]:
 def _power(values: Array, mixes: Array) -> tuple[Array, Array]:
     floor, power = np.exp(values[:, :1]), np.exp(values[:, 1:2])
     worth = np.exp(np.clip(values[:, 2:], -40, 40))
-    data = np.maximum(worth @ mixes.T, 1e-12)
+    every = LEAST_WORTH / mixes.shape[1] * mixes.sum(1, keepdims=True)
+    data = np.maximum(worth @ (mixes + every).T, 1e-12)
     rise = np.exp(np.clip(-power * np.log(data), -50, 50))
     slope = -power * rise / data
     columns = [np.broadcast_to(floor[:, :, None], (*rise.shape, 1)), (-power * np.log(data) * rise)[:, :, None]]
-    return floor + rise, np.concatenate([*columns, slope[:, :, None] * worth[:, None, :] * mixes[None]], 2)
+    return floor + rise, np.concatenate([*columns, slope[:, :, None] * worth[:, None, :] * (mixes + every)[None]], 2)
 
 
 CURVES: dict[str, Curve] = {"log_linear": _log_linear, "power": _power}
@@ -66,6 +69,7 @@ def gradient(kind: str, values: Array, mix: Array) -> Array:
     if kind == "log_linear":
         return np.asarray(rise * values[:, 1:])
     worth = np.exp(np.clip(values[:, 2:], -40, 40))
+    worth = worth + LEAST_WORTH * worth.mean(1, keepdims=True)
     return np.asarray(-np.exp(values[:, 1:2]) * rise / np.maximum(worth @ mix, 1e-12)[:, None] * worth)
 
 
@@ -80,13 +84,22 @@ def prior_of(kind: str, least: float, sources: int, apart: float) -> Prior:
     return Prior(mean, precision)
 
 
-def estimate(kind: str, mixes: Array, scores: Array) -> tuple[Array, float, float]:
-    """Fit to all runs. Return parameters [p], the size of what is left, and the spread of the coefficients."""
-    sources, extra, spread = mixes.shape[1], EXTRA[kind], max(float(scores.std()), 1e-9)
+def size_of(scores: Array) -> float:
+    """Return the spread of the scores, never nothing."""
+    return max(float(scores.std()), 1e-4 * float(np.abs(scores).mean()), 1e-12)
+
+
+def estimate(kind: str, mixes: Array, scores: Array, near: Array | None = None) -> tuple[Array, float, float]:
+    """Fit to all runs. Return parameters [p], the size of what is left, and the spread of the coefficients.
+
+    `near`: parameters of a fit to nearly the same runs; without them, several starts are tried.
+    """
+    sources, extra, spread = mixes.shape[1], EXTRA[kind], size_of(scores)
     rest, apart = 0.1 * spread, APART[kind]
     prior = prior_of(kind, float(scores.min()), sources, apart)
     metric = np.full((1, len(scores)), rest**-2)
-    starts = [_guess(kind, mixes, scores, share, shape) for shape in ((0.3, 1.0) if kind == "power" else (1.0,)) for share in (0.4, 0.9)]
+    shapes = (0.3, 1.0) if kind == "power" else (1.0,)
+    starts = [_guess(kind, mixes, scores, share, shape) for shape in shapes for share in (0.4, 0.9)] if near is None else [near]
     found = [minimize(kind, start[None], mixes, scores, metric, prior) for start in starts]
     values = min(found, key=lambda pair: float(pair[1][0]))[0]
     for _ in range(ROUNDS):

@@ -1,23 +1,19 @@
-"""Suites → bits per byte, item by item.
+"""A proxy and suites → bits per byte, item by item.
 
 An item is a text, or a continuation given a context. Its score is the number of bits that the model needs for the scored part, over the
 UTF-8 bytes of that part: a unit that does not depend on the tokenizer and moves smoothly where accuracy stays at chance, which is why
 small proxies can be compared by it (Magnusson 2025). Multiple choice is scored by the bits of the right choice; accuracy counts how
 often it has the fewest bits per byte among all choices.
 
-Context and continuation are tokenized apart, so that the scored bytes are exactly those of the continuation. A part longer than the
-model's context is read in windows that move by half a context, each token being scored once, with at least half a context before it
-(but at the beginning). Scores are stored per item: other weights, or intervals over items, need no model.
+A part longer than the model's context is read in windows that move by half a context, each token being scored once, with at least half a
+context before it (but at the beginning). Logits are made for scored tokens only. Scores are stored per item: other weights, or intervals
+over items, need no model.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
-from collections.abc import Iterator, Mapping
+import functools
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from curate.errors import InputError
-from curate.mix import model
-from curate.tokens.tokenizer import Encoder
+from curate.mix import fused, model
+from curate.mix.suites import Part, Suite
 
 WINDOW_TOKENS = 4096  # tokens that go through the model at once
+CHUNK = 256  # positions whose logits exist at once
 LN2 = float(np.log(2))
 
 SCORES = pa.schema(
@@ -42,99 +39,6 @@ SCORES = pa.schema(
         pa.field("right", pa.bool_()),  # multiple choice: the right one has the fewest bits per byte
     ]
 )
-
-
-class Part(msgspec.Struct, frozen=True):
-    """One text to score: the whole of `tokens` from `scored` on."""
-
-    item: int
-    tokens: NDArray[np.int64]
-    scored: int  # position of the first scored token
-    num_bytes: int
-    is_gold: bool
-
-
-class Suite(msgspec.Struct, frozen=True):
-    """A suite ready to be scored."""
-
-    name: str
-    parts: list[Part]
-    has_choices: bool
-
-
-def load_suite(name: str, spec: Mapping[str, Any], encoder: Encoder) -> Suite:
-    """Read a suite; `spec` is a resolved Eval whose `file` leads somewhere.
-
-    Raises InputError with file and line for what is not JSON, lacks a field, or has nothing to score.
-    """
-    path = Path(spec["file"])
-    parts: list[Part] = []
-    count = 0
-    for line, row in read_rows(path):
-        if spec["max_items"] is not None and count >= spec["max_items"]:
-            break
-        found = list(_parts(row, spec, encoder, line, f"{path}:{line}"))
-        if sum(part.num_bytes for part in found if part.is_gold) == 0:
-            raise InputError("has nothing to score: its text is empty", where=f"{path}:{line}")
-        parts += found
-        count += 1
-    if not count:
-        raise InputError(f"the suite '{name}' has no items", where=str(path))
-    return Suite(name, parts, spec["choices"] is not None)
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a JSON-lines file (`.gz` allowed) with their line numbers; blank lines are skipped."""
-    try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            for line, text in enumerate(file, start=1):
-                if not text.strip():
-                    continue
-                try:
-                    row = json.loads(text)
-                except ValueError as error:
-                    raise InputError(f"is not JSON: {error}", where=f"{path}:{line}") from error
-                if not isinstance(row, dict):
-                    raise InputError("is not a JSON object", where=f"{path}:{line}")
-                yield line, row
-    except FileNotFoundError as error:
-        raise InputError("no such file", where=str(path)) from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path)) from error
-
-
-def _parts(row: dict[str, Any], spec: Mapping[str, Any], encoder: Encoder, line: int, where: str) -> Iterator[Part]:
-    context = _text(row, spec["context"], where) if spec["context"] else ""
-    joint = spec["joined_by"] if context else ""
-    if spec["choices"] is not None:
-        choices, gold = _field(row, spec["choices"], where), _field(row, spec["gold"], where)
-        if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
-            raise InputError(f"field '{spec['choices']}' is not a list of texts", where=where)
-        if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(choices):
-            raise InputError(f"field '{spec['gold']}' is {gold!r}, not the index of one of {len(choices)} choices", where=where)
-        texts = [joint + choice for choice in choices]
-    else:
-        gold = 0
-        texts = [joint + _text(row, spec["continuation"] or spec["text"], where)]
-    begin, *encoded = list(encoder.encode([context, *texts]))
-    for i, (text, tokens) in enumerate(zip(texts, encoded, strict=True)):
-        whole = np.concatenate([[encoder.eos], begin, tokens]).astype(np.int64)
-        yield Part(line, whole, 1 + len(begin), len(text.encode()), i == gold)
-
-
-def _field(row: dict[str, Any], name: str, where: str) -> Any:
-    if name not in row:
-        raise InputError(
-            f"has no field '{name}'", where=where, hint=f"its fields are {', '.join(sorted(map(str, row)))}; name the right one in evals"
-        )
-    return row[name]
-
-
-def _text(row: dict[str, Any], name: str, where: str) -> str:
-    value = _field(row, name, where)
-    if not isinstance(value, str):
-        raise InputError(f"field '{name}' is not a text", where=where)
-    return value
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -171,21 +75,51 @@ def score_suites(parameters: model.Parameters, suites: list[Suite], heads: int, 
 
 def _nats(parameters: model.Parameters, parts: list[Part], heads: int, context: int) -> NDArray[np.float64]:
     """Return the summed losses, [K, parts]. Windows of about the same length go together, padded at their end."""
-    members = parameters["embedding"].shape[0]
-    result = np.zeros((members, len(parts)))
+    embedding = parameters["embedding"]
+    result = np.zeros((len(embedding), len(parts)))
     todo = sorted(windows(parts, context), key=lambda w: (w.end - w.begin, w.part, w.begin))
     while todo:
         length = todo[-1].end - todo[-1].begin
         batch = [todo.pop() for _ in range(min(len(todo), max(1, WINDOW_TOKENS // length)))]
-        tokens = np.zeros((len(batch), length), np.int64)
-        for row, window in zip(tokens, batch, strict=True):
-            row[: window.end - window.begin] = parts[window.part].tokens[window.begin : window.end]
-        given = torch.from_numpy(tokens)[None].expand(members, -1, -1)
-        lost = model.token_losses(parameters, given, heads).numpy().astype(np.float64)
-        for row_index, window in enumerate(batch):
-            last = window.end - window.begin - 1
-            result[:, window.part] += lost[:, row_index, last - window.scored : last].sum(1)
+        tokens, wanted = np.zeros((len(batch), length), np.int64), np.zeros((len(batch), length - 1), bool)
+        for row, window in enumerate(batch):
+            size = window.end - window.begin
+            tokens[row, :size] = parts[window.part].tokens[window.begin : window.end]
+            wanted[row, size - 1 - window.scored : size - 1] = True
+        given = torch.from_numpy(tokens).to(embedding.device)
+        lost = token_losses(parameters, given, heads, torch.from_numpy(wanted).to(embedding.device)).double().cpu().numpy()
+        ends = np.cumsum([window.scored for window in batch])
+        sums = np.add.reduceat(lost, np.concatenate([[0], ends[:-1]]), axis=1)
+        for i, window in enumerate(batch):  # a part may have several
+            result[:, window.part] += sums[:, i]
     return result
+
+
+@torch.no_grad()
+def token_losses(parameters: model.Parameters, tokens: Tensor, heads: int, wanted: Tensor) -> Tensor:
+    """Return the losses of predicted tokens, nats, for the same sequences, int64 [rows, length + 1], under each member.
+
+    `wanted`, bool [rows, length], says which tokens; the result is [K, their number] in their order.
+    """
+    embedding = parameters["embedding"].detach()
+    given = tokens[:, :-1].contiguous()
+    if len(embedding) == 1 and tokens.device.type == "cpu":
+        x = fused.hidden_states(parameters, given, heads, _scratch())[None]
+    else:
+        x = model.hidden_states(parameters, given.expand(len(embedding), -1, -1), heads)
+    chosen = wanted.reshape(-1).nonzero()[:, 0]
+    x, targets = x[:, chosen], tokens[:, 1:].reshape(-1)[chosen]
+    parts = []
+    for start in range(0, len(targets), CHUNK):
+        logits = torch.bmm(x[:, start : start + CHUNK], embedding.transpose(1, 2))
+        right = targets[start : start + CHUNK].expand(len(embedding), -1)[..., None]
+        parts.append(torch.logsumexp(logits, -1) - logits.gather(2, right)[..., 0])
+    return torch.cat(parts, 1)
+
+
+@functools.cache
+def _scratch() -> fused.Scratch:
+    return fused.Scratch()
 
 
 def _table(suite: Suite, bits: NDArray[np.float64]) -> pa.Table:

@@ -25,8 +25,9 @@ from torch import Tensor
 from curate.kernels.compiled import compiled
 from curate.mix.model import EPSILON, Parameters, rotary
 
-MICRO_TOKENS = 1024  # positions that go through the model at once; at least one sequence
+MICRO_TOKENS = 2048  # positions that go through the model at once; at least one sequence
 BLOCK = 128  # queries, or keys, of a block of attention
+SCORES = 1 << 20  # scores of attention that are worked on at once; at least one sequence
 CHUNK = 128  # positions whose logits exist at once
 HUGE = 1 << 21  # bytes of a huge page
 
@@ -76,9 +77,7 @@ class Kept(msgspec.Struct, frozen=True):
     x: Tensor  # [T, D], the input
     inverse: Tensor  # [T], of its norm
     y: Tensor  # [T, D], normalized
-    q: Tensor  # [N, length, S], rotated, normalized, and over √S
-    k: Tensor  # [N, length, S]
-    v: Tensor  # [N, length, S]
+    qkv: Tensor  # [3, N, length, S], queries and keys rotated and normalized, queries over √S
     inverses: Tensor  # [T, 2, heads], of the norms of queries and keys
     scores: Tensor  # [N, length, length], exponentials; nothing above the blocks of the diagonal
     sums: Tensor  # [N, length, 1], of the exponentials
@@ -127,7 +126,7 @@ def add_gradients(parameters: Parameters, grads: Parameters, tokens: Tensor, hea
     return total / (rows * length)
 
 
-def _micro(parameters: Parameters, grads: Parameters, tokens: Tensor, heads: int, scratch: Scratch, scale: float) -> float:  # noqa: PLR0913
+def _micro(parameters: Parameters, grads: Parameters, tokens: Tensor, heads: int, scratch: Scratch, scale: float) -> float:
     """Add the gradient of `scale` times the summed loss of some sequences; return the summed loss."""
     given = tokens[:, :-1].contiguous()
     kept: list[Kept] = []
@@ -136,7 +135,7 @@ def _micro(parameters: Parameters, grads: Parameters, tokens: Tensor, heads: int
     loss, dy = _head(last.y, parameters["embedding"].detach()[0], tokens[:, 1:].reshape(-1), embedding, scale, scratch)
     dx = scratch.take("dx", *last.x.shape).zero_()
     _norm_back(dy, last.x, parameters["norm"].detach()[0], last.inverse_last, dx, grads["norm"][0])
-    angles = rotary(given.shape[1], dx.shape[1] // heads, dx.device)
+    angles = _angles(given.shape[1], dx.shape[1] // heads)
     for layer, grad, saved in zip(reversed(layers_of(parameters)), reversed(layers_of(grads)), reversed(kept), strict=True):
         _mlp_back(layer, grad, saved, dx, scratch)
         _attention_back(layer, grad, saved, dx, angles, scratch)
@@ -152,14 +151,14 @@ def _forward(parameters: Parameters, tokens: Tensor, heads: int, scratch: Scratc
     table = parameters["embedding"].detach()[0]
     width, count = table.shape[1], rows * length
     embedded = torch.index_select(table, 0, tokens.view(-1), out=scratch.take("embedded", count, width))
-    angles = rotary(length, width // heads, table.device)
+    angles = _angles(length, width // heads)
     x, inverse = _norm(embedded, torch.ones(width), scratch, "first")
     for i, layer in enumerate(layers_of(parameters)):
         at = f"{i}." if kept is not None else ""
         y, inverse1 = _norm(x, layer.attention_norm, scratch, f"{at}attention")
-        qkv = torch.mm(y, layer.qkv, out=scratch.take("qkv", count, 3 * width))
-        q, k, v, inverses = _split(qkv, rows, angles, scratch, at)
-        mixed, sums, scores = _attend(q, k, v, heads, scratch, at)
+        products = torch.mm(y, layer.qkv, out=scratch.take("products", count, 3 * width))
+        qkv, inverses = _split(products, rows, angles, scratch, at)
+        mixed, sums, scores = _attend(qkv, heads, scratch, at)
         x2 = torch.addmm(x, mixed, layer.output, out=scratch.take(f"{at}x2", count, width))
         y2, inverse2 = _norm(x2, layer.mlp_norm, scratch, f"{at}mlp")
         gate_up = torch.mm(y2, layer.gate_up, out=scratch.take(f"{at}gate_up", count, layer.gate_up.shape[1]))
@@ -168,7 +167,7 @@ def _forward(parameters: Parameters, tokens: Tensor, heads: int, scratch: Scratc
         hidden = scratch.take(f"{at}hidden", count, wide)
         _gated(gate_up.numpy(), sigmoid.numpy(), hidden.numpy())
         if kept is not None:
-            kept.append(Kept(x, inverse1, y, q, k, v, inverses, scores, sums, mixed, x2, inverse2, y2, gate_up, sigmoid, hidden))
+            kept.append(Kept(x, inverse1, y, qkv, inverses, scores, sums, mixed, x2, inverse2, y2, gate_up, sigmoid, hidden))
         x = torch.addmm(x2, hidden, layer.down, out=scratch.take(f"{at}x" if kept is not None else f"x{i % 2}", count, width))
     y, inverse_last = _norm(x, parameters["norm"].detach()[0], scratch, "last")
     return Last(embedded, inverse, x, inverse_last, y)
@@ -201,27 +200,34 @@ def _norm_back(dy: Tensor, x: Tensor, gain: Tensor, inverse: Tensor, dx: Tensor,
     _normalize_back(dy.numpy(), x.numpy(), gain.numpy(), inverse.numpy(), dx.numpy(), dgain.numpy())
 
 
-def _split(qkv: Tensor, rows: int, angles: tuple[Tensor, Tensor], scratch: Scratch, at: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    cos, sin = angles
-    length, size = cos.shape[0], 2 * cos.shape[1]
-    heads = qkv.shape[1] // (3 * size)
-    q, k, v = (scratch.take(at + name, rows * heads, length, size) for name in ("q", "k", "v"))
+def _angles(length: int, size: int) -> Tensor:
+    """Return cosines and sines, [2, length, size / 2]."""
+    return torch.stack(rotary(length, size, torch.device("cpu")))
+
+
+def _split(products: Tensor, rows: int, angles: Tensor, scratch: Scratch, at: str) -> tuple[Tensor, Tensor]:
+    length, size = angles.shape[1], 2 * angles.shape[2]
+    heads = products.shape[1] // (3 * size)
+    qkv = scratch.take(f"{at}qkv", 3, rows * heads, length, size)
     inverses = scratch.take(f"{at}inverses", rows * length, 2, heads)
-    _rotate(qkv.numpy(), cos.numpy(), sin.numpy(), q.numpy(), k.numpy(), v.numpy(), inverses.numpy(), EPSILON)
-    return q, k, v, inverses
+    _rotate(products.numpy(), angles.numpy(), qkv.numpy(), inverses.numpy(), EPSILON)
+    return qkv, inverses
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, scratch: Scratch, at: str) -> tuple[Tensor, Tensor, Tensor]:  # noqa: PLR0913
+def _attend(qkv: Tensor, heads: int, scratch: Scratch, at: str) -> tuple[Tensor, Tensor, Tensor]:
     """Causal attention: return what it gives, [T, D], the sums of the exponentials, and these."""
+    q, k, v = qkv.unbind()
     count, length, size = q.shape
     sums = scratch.take(f"{at}sums", count, length, 1)
-    scores = scratch.take(f"{at}scores", count, length, length)
+    groups = _groups(count, heads, length)
+    scores = scratch.take(f"{at}scores", count if at else groups[0].stop, length, length)
     past = torch.ones(BLOCK, BLOCK).tril_()
     out = scratch.take("out", count, length, size)
-    for some in _groups(count, heads):
+    for some in groups:
+        its = scores[some] if at else scores[: some.stop - some.start]
         for begin in range(0, length, BLOCK):
             end = min(length, begin + BLOCK)
-            here = scores[some, begin:end, :end]
+            here = its[:, begin:end, :end]
             torch.bmm(q[some, begin:end], k[some, :end].transpose(1, 2), out=here)
             here.exp_()
             here[:, :, begin:].mul_(past[: end - begin, : end - begin])
@@ -232,35 +238,39 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, heads: int, scratch: Scratch, at: s
     return mixed, sums, scores
 
 
-def _groups(count: int, heads: int) -> list[slice]:
-    """Return the heads of one sequence after the other: their scores fit into a core's cache."""
-    return [slice(n, n + heads) for n in range(0, count, heads)]
+def _groups(count: int, heads: int, length: int) -> list[slice]:
+    """Cut `count` heads into groups of whole sequences whose scores are few enough for a core's cache."""
+    step = heads * max(1, SCORES // (heads * length * length))
+    return [slice(n, min(count, n + step)) for n in range(0, count, step)]
 
 
-def _attention_back(layer: Layer, grad: Layer, kept: Kept, dx: Tensor, angles: tuple[Tensor, Tensor], scratch: Scratch) -> None:  # noqa: PLR0913
-    count, length, size = kept.q.shape
+def _attention_back(layer: Layer, grad: Layer, kept: Kept, dx: Tensor, angles: Tensor, scratch: Scratch) -> None:
+    q, k, v = kept.qkv.unbind()
+    count, length, size = q.shape
     heads = dx.shape[1] // size
     grad.output.addmm_(kept.mixed.t(), dx)
     dmixed = torch.mm(dx, layer.output.t(), out=scratch.take("dy", *dx.shape))
-    dout, shift = scratch.take("out", *kept.q.shape), scratch.take("shift", *kept.sums.shape)
+    dout, shift = scratch.take("out", *q.shape), scratch.take("shift", *kept.sums.shape)
     _shift(dmixed.numpy(), kept.mixed.numpy(), kept.sums.numpy(), dout.numpy(), shift.numpy())
-    dq, dk, dv = (scratch.take(name, *kept.q.shape) for name in ("dq", "dk", "dv"))
-    dscores = scratch.take("dscores", heads, length, length)
-    for some in _groups(count, heads):
+    dqkv = scratch.take("dqkv", *kept.qkv.shape)
+    dq, dk, dv = dqkv.unbind()
+    groups = _groups(count, heads, length)
+    dscores = scratch.take("dscores", groups[0].stop, length, length)
+    for some in groups:
+        its = dscores[: some.stop - some.start]
         for begin in range(0, length, BLOCK):
             end = min(length, begin + BLOCK)
-            here = torch.bmm(dout[some, begin:end], kept.v[some, :end].transpose(1, 2), out=dscores[:, begin:end, :end])
-            here.sub_(shift[some, begin:end]).mul_(kept.scores[some, begin:end, :end])
-            torch.bmm(here, kept.k[some, :end], out=dq[some, begin:end])
+            here = torch.bmm(dout[some, begin:end], v[some, :end].transpose(1, 2), out=its[:, begin:end, :end])
+            _through_scores(here.numpy(), shift[some, begin:end].numpy(), kept.scores[some, begin:end, :end].numpy())
+            torch.bmm(here, k[some, :end], out=dq[some, begin:end])
         for begin in range(0, length, BLOCK):
             end = min(length, begin + BLOCK)
-            torch.bmm(dscores[:, begin:, begin:end].transpose(1, 2), kept.q[some, begin:], out=dk[some, begin:end])
+            torch.bmm(its[:, begin:, begin:end].transpose(1, 2), q[some, begin:], out=dk[some, begin:end])
             torch.bmm(kept.scores[some, begin:, begin:end].transpose(1, 2), dout[some, begin:], out=dv[some, begin:end])
-    dqkv = scratch.take("qkv", len(dx), 3 * dx.shape[1])
-    arrays = (dq, dk, dv, kept.q, kept.k, kept.inverses, *angles, dqkv)
-    _rotate_back(*(array.numpy() for array in arrays))
-    grad.qkv.addmm_(kept.y.t(), dqkv)
-    dy = torch.mm(dqkv, layer.qkv.t(), out=dmixed)
+    dproducts = scratch.take("products", len(dx), 3 * dx.shape[1])
+    _rotate_back(dqkv.numpy(), kept.qkv.numpy(), kept.inverses.numpy(), angles.numpy(), dproducts.numpy())
+    grad.qkv.addmm_(kept.y.t(), dproducts)
+    dy = torch.mm(dproducts, layer.qkv.t(), out=dmixed)
     _norm_back(dy, kept.x, layer.attention_norm, kept.inverse, dx, grad.attention_norm)
 
 
@@ -306,48 +316,49 @@ def _normalize_back(dy: Any, x: Any, gain: Any, inverse: Any, dx: Any, dgain: An
 
 
 @compiled
-def _rotate(qkv: Any, cos: Any, sin: Any, q: Any, k: Any, v: Any, inverses: Any, epsilon: float) -> None:
+def _rotate(products: Any, angles: Any, qkv: Any, inverses: Any, epsilon: float) -> None:
     """Cut the products into heads; rotate and normalize queries and keys; divide queries by the root of their size."""
-    length, half = cos.shape
-    size = 2 * half
-    heads = inverses.shape[2]
+    _, length, half = angles.shape
+    heads, size = inverses.shape[2], 2 * half
     root = np.float32(1 / np.sqrt(size))
-    for t in range(len(qkv)):
+    for t in range(len(products)):
         row, at = t // length, t % length
         for h in range(heads):
-            n = row * heads + h
-            for which in range(2):
+            for which in range(3):
                 first = (which * heads + h) * size
+                out = qkv[which, row * heads + h, at]
+                if which == 2:
+                    for j in range(size):
+                        out[j] = products[t, first + j]
+                    continue
                 total = np.float32(0)
                 for j in range(size):
-                    total += qkv[t, first + j] * qkv[t, first + j]
+                    total += products[t, first + j] * products[t, first + j]
                 r = np.float32(1 / np.sqrt(total / size + epsilon))
                 inverses[t, which, h] = r
                 if which == 0:
                     r *= root
-                out = q[n, at] if which == 0 else k[n, at]
                 for j in range(half):
-                    a, b = qkv[t, first + j], qkv[t, first + half + j]
-                    out[j] = (a * cos[at, j] - b * sin[at, j]) * r
-                    out[half + j] = (a * sin[at, j] + b * cos[at, j]) * r
-            first = (2 * heads + h) * size
-            for j in range(size):
-                v[n, at, j] = qkv[t, first + j]
+                    a, b, cos, sin = products[t, first + j], products[t, first + half + j], angles[0, at, j], angles[1, at, j]
+                    out[j] = (a * cos - b * sin) * r
+                    out[half + j] = (a * sin + b * cos) * r
 
 
 @compiled
-def _rotate_back(dq: Any, dk: Any, dv: Any, q: Any, k: Any, inverses: Any, cos: Any, sin: Any, dqkv: Any) -> None:
-    length, half = cos.shape
-    size = 2 * half
-    heads = inverses.shape[2]
+def _rotate_back(dqkv: Any, qkv: Any, inverses: Any, angles: Any, dproducts: Any) -> None:
+    _, length, half = angles.shape
+    heads, size = inverses.shape[2], 2 * half
     root = np.float32(1 / np.sqrt(size))
-    for t in range(len(dqkv)):
+    for t in range(len(dproducts)):
         row, at = t // length, t % length
         for h in range(heads):
-            n = row * heads + h
-            for which in range(2):
+            for which in range(3):
                 first = (which * heads + h) * size
-                out, dout = (q[n, at], dq[n, at]) if which == 0 else (k[n, at], dk[n, at])
+                out, dout = qkv[which, row * heads + h, at], dqkv[which, row * heads + h, at]
+                if which == 2:
+                    for j in range(size):
+                        dproducts[t, first + j] = dout[j]
+                    continue
                 dot = np.float32(0)
                 for j in range(size):
                     dot += out[j] * dout[j]
@@ -355,14 +366,11 @@ def _rotate_back(dq: Any, dk: Any, dv: Any, q: Any, k: Any, inverses: Any, cos: 
                 pull = np.float32(dot / size)
                 if which == 0:  # `out` is the normalized vector times root
                     r *= root
-                    pull = np.float32(dot)
+                    pull = dot
                 for j in range(half):
-                    a, b = (dout[j] - out[j] * pull) * r, (dout[half + j] - out[half + j] * pull) * r
-                    dqkv[t, first + j] = a * cos[at, j] + b * sin[at, j]
-                    dqkv[t, first + half + j] = b * cos[at, j] - a * sin[at, j]
-            first = (2 * heads + h) * size
-            for j in range(size):
-                dqkv[t, first + j] = dv[n, at, j]
+                    a, b, cos, sin = dout[j] - out[j] * pull, dout[half + j] - out[half + j] * pull, angles[0, at, j], angles[1, at, j]
+                    dproducts[t, first + j] = (a * cos + b * sin) * r
+                    dproducts[t, first + half + j] = (b * cos - a * sin) * r
 
 
 @compiled
@@ -380,6 +388,17 @@ def _shift(dmixed: Any, mixed: Any, sums: Any, dout: Any, shift: Any) -> None:
                 dot += dmixed[t, first + j] * mixed[t, first + j]
                 dout[n, at, j] = dmixed[t, first + j] * over
             shift[n, at, 0] = dot * over
+
+
+@compiled
+def _through_scores(dscores: Any, shift: Any, scores: Any) -> None:
+    """Turn the gradient by the normalized scores into that by their logarithms."""
+    count, rows, columns = dscores.shape
+    for n in range(count):
+        for i in range(rows):
+            less = shift[n, i, 0]
+            for j in range(columns):
+                dscores[n, i, j] = (dscores[n, i, j] - less) * scores[n, i, j]
 
 
 @compiled

@@ -24,7 +24,7 @@ PRIOR_MEAN = np.array([np.log(0.5), np.log(0.05), np.log(0.5), EPSILON])  # the 
 PRIOR_SPREAD = np.array([1.0, 1.5, 1.0, 1.0])
 LOWEST = np.array([np.log(0.001), np.log(1e-4), np.log(0.001), EPSILON - 4])
 HIGHEST = np.array([np.log(20.0), np.log(2.0), np.log(20.0), EPSILON + 4])
-ITERATIONS, AGAIN = 80, 25  # of L-BFGS, from scratch and from a fit to nearly the same runs
+ITERATIONS = 60  # of L-BFGS
 
 
 def features(mixes: Array, epsilon: float) -> Array:
@@ -32,22 +32,19 @@ def features(mixes: Array, epsilon: float) -> Array:
     return np.asarray(np.log(np.maximum(mixes, 0.0) + epsilon))
 
 
-def fit_hyper(mixes: Array, scores: Array, around: Array, scale: float, start: Array | None = None) -> Array:
+def fit_hyper(mixes: Array, scores: Array, around: Array, scale: float) -> Array:
     """Return [log lengths (sources), log spread, log noise, log linear spread, log ε], the spreads in the scores' units.
 
-    `around` [runs, runs] is the covariance of what explains the scores besides the process; `scale` is the spread of the scores;
-    `start` is what such a fit to more or less the same runs returned.
+    `around` [runs, runs] is the covariance of what explains the scores besides the process; `scale` is the spread of the scores.
     """
     from scipy.optimize import minimize
 
     sources = mixes.shape[1]
     units = np.concatenate([np.zeros(sources), np.full(TAIL - 1, np.log(scale)), [0.0]])
-    begin = np.concatenate([np.full(sources, LENGTH), PRIOR_MEAN]) if start is None else start - units
+    begin = np.concatenate([np.full(sources, LENGTH), PRIOR_MEAN])
     bounds = [(np.log(0.2), np.log(300.0))] * sources + list(zip(LOWEST, HIGHEST, strict=True))
-    begin = np.clip(begin, [low for low, _ in bounds], [high for _, high in bounds])
     given = (mixes, scores / scale, around / scale**2)
-    options = {"maxiter": ITERATIONS if start is None else AGAIN}
-    found = minimize(objective, begin, args=given, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = minimize(objective, begin, args=given, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS})
     return np.asarray(found.x + units, np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Laws: from the share of each source to the score of one suite.
+"""Laws: from the share of each source to the score of one suite, and which one to believe.
 
     constant     the mix does not matter
     ridge        b + a·w
@@ -9,76 +9,33 @@
     trees        gradient-boosted trees with soft splits (curate.mix.trees)
     blend        weighted mean of those above with the smallest errors (curate.mix.blend); only `auto` makes one
 
-All laws are fitted many times at once, once per row of run weights: all ones for the law itself, one zero for each left-out run
-(leave-one-out errors), counts for the bootstrap. Weak priors keep what the runs do not determine near plausible values.
+`auto` fits all, and compares what each predicts for runs that it was not fitted to: every single run (trees: groups of runs). What a law
+estimates once, such as the lengths of a Gaussian process, is then estimated without that run's group too. A constant wins unless a law beats
+it clearly; a blend wins when its error is the smallest; of single laws within 2 % of the best, the steadier wins.
 
 Scores are bits per byte (lower is better) or anything else that falls as a model gets better and is above 0.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.errors import InputError
-from curate.mix import blend, curves, gp, trees
+from curate.mix import blend
+from curate.mix.forms import ESTIMATED, Fit, estimate_near, fit
 from curate.mix.spread import spread
 
+__all__ = ["PREFERENCE", "Fit", "SuiteLaw", "choose_law", "fit", "pick", "try_law"]
+
 Array = NDArray[np.float64]
-PREFERENCE = ("constant", "power", "log_linear", "ridge", "power_gp", "gp", "trees")
+PREFERENCE = ("constant", "power", "log_linear", "ridge", "power_gp", "gp", "trees")  # by how little proposals move between swarms
 NEARLY_EQUAL = 1.02
 SURE = 2.0  # standard errors by which a law must beat a constant
 NO_DEPENDENCE = "this suite does not depend on the mix"
-RIDGES = 10.0 ** np.arange(-8, 3)
-CHUNK = 32  # fits that are done at once
-ROUNDS = 2  # in which the power law and the process on what it leaves are fitted to each other
 FOLDS = 8  # groups of runs without which hyperparameters are estimated again
-ESTIMATED = ("log_linear", "power", "gp", "power_gp")  # laws that have some
 TREE_FOLDS = 16  # groups of runs that trees are left without; one at a time would cost most of a fit's time
-
-
-class Fit(msgspec.Struct, frozen=True):
-    """B fits of one law to one suite. `values` have B as their first dimension; `fixed` is common to all."""
-
-    kind: str
-    values: dict[str, Array]
-    fixed: dict[str, Array]
-
-    def predict(self, mixes: Array) -> Array:
-        """Return [B, len(mixes)] for shares [mixes, sources]."""
-        return np.concatenate([_PREDICT[self.kind](self.fixed, part, np.atleast_2d(mixes)) for part in _parts(self.values)])
-
-    def gradient(self, mix: Array) -> Array:
-        """Return [B, sources]: the derivative of each fit at one mix."""
-        return np.concatenate([_GRADIENT[self.kind](self.fixed, part, mix) for part in _parts(self.values)])
-
-    def one(self, b: int) -> Fit:
-        """Return fit `b` alone."""
-        return Fit(self.kind, {name: value[b : b + 1] for name, value in self.values.items()}, self.fixed)
-
-
-def _parts(values: dict[str, Array]) -> list[dict[str, Array]]:
-    size = len(next(iter(values.values())))
-    return [{name: value[a : a + CHUNK] for name, value in values.items()} for a in range(0, size, CHUNK)]
-
-
-def fit(kind: str, mixes: Array, scores: Array, run_weights: Array | None = None, start: Fit | None = None) -> Fit:
-    """Fit the law `kind` to `scores` [runs] at `mixes` [runs, sources], once per row of `run_weights` [B, runs] (default: ones).
-
-    `start`, a fit to all runs, makes refits cheap: they begin there, and keep what it found out about noise, lengths and penalties.
-    """
-    if kind not in _FIT:
-        raise InputError(f"unknown law '{kind}'", hint=f"known: {', '.join(_FIT)}")
-    ones = np.ones((1, len(scores)))
-    full = _FIT[kind](mixes, scores, ones, None) if start is None else start
-    if run_weights is None:
-        return full if start is None else Fit(kind, _FIT[kind](mixes, scores, ones, start).values, full.fixed)
-    weights = np.atleast_2d(run_weights).astype(np.float64)
-    fits = [_FIT[kind](mixes, scores, weights[a : a + CHUNK], full) for a in range(0, len(weights), CHUNK)]
-    return Fit(kind, {name: np.concatenate([f.values[name] for f in fits]) for name in fits[0].values}, fits[0].fixed)
 
 
 class SuiteLaw(msgspec.Struct, frozen=True):
@@ -117,8 +74,11 @@ def _quantile(values: Array, level: float) -> Array:
 
 
 def choose_law(suite: str, mixes: Array, scores: Array, law: str = "auto", noise: float | None = None) -> SuiteLaw:
-    """Fit `law`, or the best one, to a suite. Raises InputError when there are too few runs or a score is not a number."""
-    if law != "auto":
+    """Fit `law`, or the best one, to a suite. Raises InputError when there are too few runs or a score is not a number.
+
+    A blend exists only as what `auto` may find: asked for by that name, all laws are tried again, with the same result.
+    """
+    if law not in ("auto", "blend"):
         return try_law(suite, mixes, scores, law, noise)
     return pick([try_law(suite, mixes, scores, kind, noise) for kind in PREFERENCE])
 
@@ -220,7 +180,7 @@ def _leave_out(kind: str, mixes: Array, scores: Array, full: Fit) -> tuple[Fit, 
     folds = np.arange(runs) % min(FOLDS, runs)
     for fold in range(folds.max() + 1):
         inside, kept = np.flatnonzero(folds == fold), folds != fold
-        again = fit(kind, mixes, scores, without[inside], fit(kind, mixes[kept], scores[kept]))
+        again = fit(kind, mixes, scores, without[inside], estimate_near(kind, mixes[kept], scores[kept], full))
         own = np.arange(len(inside))
         guesses[inside] = again.predict(mixes[inside])[own, own]
         spreads[inside] = spread(kind, again.fixed, again.values, mixes, without[inside], mixes[inside])[own, own]
@@ -230,135 +190,3 @@ def _leave_out(kind: str, mixes: Array, scores: Array, full: Fit) -> tuple[Fit, 
 def _without(groups: NDArray[np.int64]) -> Array:
     """Return run weights that are without each group, [groups, runs]."""
     return np.asarray(groups[None] != np.arange(groups.max() + 1)[:, None], np.float64)
-
-
-# ── constant and ridge ────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _fit_constant(mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
-    return Fit("constant", {"level": weights @ scores / weights.sum(1)}, {})
-
-
-def _fit_ridge(mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
-    """The penalty is chosen by leave-one-out error, in closed form, once; refits keep it."""
-    penalty = start.fixed["penalty"] if start is not None else np.array(_best_penalty(mixes, scores))
-    total = weights.sum(1, keepdims=True)
-    middle, level = weights @ mixes / total, weights @ scores / total[:, 0]
-    x, y = mixes[None] - middle[:, None], scores[None] - level[:, None]
-    weighted = np.swapaxes(x * weights[:, :, None], 1, 2)
-    gram = weighted @ x + penalty * np.eye(mixes.shape[1]) * total[:, :, None]
-    slope = np.linalg.solve(gram, weighted @ y[..., None])[..., 0]
-    return Fit("ridge", {"slope": slope, "level": level - (slope * middle).sum(1)}, {"penalty": penalty})
-
-
-def _best_penalty(mixes: Array, scores: Array) -> float:
-    x, y, runs = mixes - mixes.mean(0), scores - scores.mean(), len(scores)
-    errors = []
-    for penalty in RIDGES:
-        hat = x @ np.linalg.solve(x.T @ x + penalty * runs * np.eye(x.shape[1]), x.T) + 1 / runs
-        errors.append(float(np.mean(((y - hat @ y) / (1 - np.diagonal(hat))) ** 2)))
-    return float(RIDGES[int(np.argmin(errors))])
-
-
-# ── curves, Gaussian processes, and both ──────────────────────────────────────────────────────────────────────────
-
-
-def _fit_curve(kind: str, mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
-    if start is None:
-        p, rest, apart = curves.estimate(kind, mixes, scores)
-        return Fit(kind, {"p": p[None]}, {"p": p, "rest": np.array(rest), "apart": np.array(apart), "least": np.array(scores.min())})
-    guess = np.repeat(start.fixed["p"][None], len(weights), 0)
-    metric = weights / float(start.fixed["rest"]) ** 2
-    return Fit(kind, {"p": curves.minimize(kind, guess, mixes, scores, metric, _prior(kind, start.fixed))[0]}, start.fixed)
-
-
-def _prior(kind: str, fixed: dict[str, Array]) -> curves.Prior:
-    return curves.prior_of(kind, float(fixed["least"]), len(fixed["p"]) - curves.EXTRA[kind], float(fixed["apart"]))
-
-
-def _fit_gp(mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
-    """The constant that the process varies around is uncertain by the spread of the scores."""
-    if start is None:
-        fixed = {"mixes": mixes, "level": np.array(scores.mean()), "variance": np.array(scores.var() or 1e-18)}
-        fixed["hyper"] = _hyper("gp", mixes, scores, np.ones(len(scores), bool), Fit("gp", {}, fixed))
-    else:
-        fixed = {**start.fixed, "mixes": mixes}
-    precision = gp.precision_of(fixed["hyper"], mixes, weights, float(fixed["variance"]))
-    alpha = precision @ (scores - fixed["level"])
-    return Fit("gp", {"alpha": alpha, "level": fixed["level"] + fixed["variance"] * alpha.sum(1)}, fixed)
-
-
-def _fit_power_gp(mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
-    """Generalized least squares: the power law is fitted under the covariance of the process, which is fitted to what it may leave."""
-    if start is None:
-        fixed = {**_fit_curve("power", mixes, scores, weights, None).fixed, "mixes": mixes}
-        for _ in range(ROUNDS):
-            fixed["hyper"] = _hyper("power_gp", mixes, scores, np.ones(len(scores), bool), Fit("power_gp", {}, fixed))
-            metric = gp.precision_of(fixed["hyper"], mixes, weights)
-            fixed["p"] = curves.minimize("power", fixed["p"][None], mixes, scores, metric, _prior("power", fixed))[0][0]
-    else:
-        fixed = {**start.fixed, "mixes": mixes}
-    metric = gp.precision_of(fixed["hyper"], mixes, weights)
-    guess = np.repeat(fixed["p"][None], len(weights), 0)
-    p = curves.minimize("power", guess, mixes, scores, metric, _prior("power", fixed))[0]
-    rest = scores - curves.predict("power", p, mixes)
-    return Fit("power_gp", {"p": p, "alpha": (metric @ rest[..., None])[..., 0]}, fixed)
-
-
-def _hyper(kind: str, mixes: Array, scores: Array, kept: NDArray[np.bool_], full: Fit) -> Array:
-    """Return the hyperparameters of the process, from the runs `kept`, starting at those that `full` has, if it has any."""
-    fixed, scale = full.fixed, float(scores.std()) or 1e-9
-    if kind == "gp":
-        target, around = scores - fixed["level"], np.full((len(scores), len(scores)), float(fixed["variance"]))
-    else:  # what the power law, linear around its fit, may explain from its prior alone is not the process's to explain
-        prior = _prior("power", fixed)
-        predicted, jacobian = curves.CURVES["power"](fixed["p"][None], mixes)
-        target = scores - predicted[0] - jacobian[0] @ (prior.mean - fixed["p"])
-        around = jacobian[0] @ np.linalg.solve(prior.precision, jacobian[0].T)
-    return gp.fit_hyper(mixes[kept], target[kept], around[np.ix_(kept, kept)], scale, fixed.get("hyper"))
-
-
-def _fit_blend(mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
-    if start is None:
-        raise InputError("a blend cannot be fitted by itself", hint="law: auto makes one where it predicts better than any law alone")
-    parts = {kind: fit(kind, mixes, scores, weights, part) for kind, (_, part) in _members(start.fixed, start.values).items()}
-    return Fit("blend", blend.join({kind: part.values for kind, part in parts.items()}), start.fixed)
-
-
-def _members(fixed: dict[str, Array], values: dict[str, Array]) -> dict[str, tuple[float, Fit]]:
-    """Return law → its share in a blend, and its fits."""
-    shares = blend.shares_in(fixed)
-    own, common = blend.split(values, list(shares)), blend.split(fixed, list(shares))
-    return {kind: (share, Fit(kind, own[kind], common[kind])) for kind, share in shares.items()}
-
-
-_FIT: dict[str, Any] = {
-    "constant": _fit_constant,
-    "ridge": _fit_ridge,
-    "log_linear": lambda *a: _fit_curve("log_linear", *a),
-    "power": lambda *a: _fit_curve("power", *a),
-    "gp": _fit_gp,
-    "power_gp": _fit_power_gp,
-    "trees": lambda mixes, scores, weights, start: Fit("trees", trees.fit(mixes, scores, weights), {}),
-    "blend": _fit_blend,
-}
-_PREDICT: dict[str, Any] = {
-    "constant": lambda fixed, v, mixes: np.repeat(v["level"][:, None], len(mixes), 1),
-    "ridge": lambda fixed, v, mixes: v["level"][:, None] + v["slope"] @ mixes.T,
-    "log_linear": lambda fixed, v, mixes: curves.predict("log_linear", v["p"], mixes),
-    "power": lambda fixed, v, mixes: curves.predict("power", v["p"], mixes),
-    "gp": lambda fixed, v, mixes: v["level"][:, None] + gp.predict(fixed["hyper"], fixed["mixes"], v["alpha"], mixes),
-    "power_gp": lambda fixed, v, mixes: curves.predict("power", v["p"], mixes) + gp.predict(fixed["hyper"], fixed["mixes"], v["alpha"], mixes),
-    "trees": lambda fixed, v, mixes: trees.predict(v, mixes),
-    "blend": lambda fixed, v, mixes: sum(share * part.predict(mixes) for share, part in _members(fixed, v).values()),
-}
-_GRADIENT: dict[str, Any] = {
-    "constant": lambda fixed, v, mix: np.zeros((len(v["level"]), len(mix))),
-    "ridge": lambda fixed, v, mix: v["slope"],
-    "log_linear": lambda fixed, v, mix: curves.gradient("log_linear", v["p"], mix),
-    "power": lambda fixed, v, mix: curves.gradient("power", v["p"], mix),
-    "gp": lambda fixed, v, mix: gp.gradient(fixed["hyper"], fixed["mixes"], v["alpha"], mix),
-    "power_gp": lambda fixed, v, mix: curves.gradient("power", v["p"], mix) + gp.gradient(fixed["hyper"], fixed["mixes"], v["alpha"], mix),
-    "trees": lambda fixed, v, mix: trees.gradient(v, mix),
-    "blend": lambda fixed, v, mix: sum(share * part.gradient(mix) for share, part in _members(fixed, v).values()),
-}

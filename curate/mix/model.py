@@ -104,36 +104,26 @@ def losses(parameters: Parameters, tokens: Tensor, heads: int) -> Tensor:
     return _FusedLoss.apply(x, parameters["embedding"], tokens[:, :, 1:].reshape(len(tokens), -1))  # type: ignore[no-any-return, no-untyped-call]
 
 
-@torch.no_grad()
-def token_losses(parameters: Parameters, tokens: Tensor, heads: int) -> Tensor:
-    """Return the loss of every predicted token, nats, [K, rows, length], for sequences int64 [K, rows, length + 1]."""
-    x = hidden_states(parameters, tokens[:, :, :-1], heads)
-    targets = tokens[:, :, 1:].reshape(len(tokens), -1, 1)
-    head = parameters["embedding"].transpose(1, 2)
-    parts = []
-    for start in range(0, x.shape[1], CHUNK):
-        logits = torch.bmm(x[:, start : start + CHUNK], head)
-        parts.append(torch.logsumexp(logits, -1) - logits.gather(2, targets[:, start : start + CHUNK])[..., 0])
-    return torch.cat(parts, 1).view(tokens.shape[0], tokens.shape[1], tokens.shape[2] - 1)
-
-
 class _FusedLoss(torch.autograd.Function):
     """Mean cross-entropy of x · embeddingᵀ, with its gradient computed in the forward pass, chunk by chunk."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-        head = embedding.transpose(1, 2)
+        kind = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
         total = torch.zeros(len(x), dtype=torch.float32, device=x.device)
-        grad_x, grad_embedding = torch.empty_like(x), torch.zeros_like(embedding)
-        for start in range(0, x.shape[1], CHUNK):
-            here = x[:, start : start + CHUNK]
-            wanted = targets[:, start : start + CHUNK, None]
-            chances = torch.softmax(torch.bmm(here, head), -1)
-            right = chances.gather(2, wanted)
-            total -= right.clamp_min(1e-30).log().sum((1, 2))
-            chances.scatter_(2, wanted, right - 1)
-            grad_x[:, start : start + CHUNK] = torch.bmm(chances, embedding)
-            grad_embedding.baddbmm_(chances.transpose(1, 2), here)
+        grad_x, grad_embedding = torch.empty_like(x, dtype=torch.float32), torch.zeros_like(embedding)
+        with torch.autocast(x.device.type, enabled=False):
+            rows = embedding.to(kind)
+            for start in range(0, x.shape[1], CHUNK):
+                here = x[:, start : start + CHUNK].to(kind)
+                wanted = targets[:, start : start + CHUNK, None]
+                chances = torch.softmax(torch.bmm(here, rows.transpose(1, 2)).float(), -1)
+                right = chances.gather(2, wanted)
+                total -= right.clamp_min(1e-30).log().sum((1, 2))
+                chances.scatter_(2, wanted, right - 1)
+                chances = chances.to(kind)
+                grad_x[:, start : start + CHUNK] = torch.bmm(chances, rows)
+                grad_embedding += torch.bmm(chances.transpose(1, 2), here)
         ctx.save_for_backward(grad_x, grad_embedding)
         ctx.count = x.shape[1]
         return total / x.shape[1]
@@ -162,8 +152,14 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def write_weights(path: Path, parameters: Parameters, member: int, about: Mapping[str, Any]) -> None:
     """Write one member as safetensors, with `about` as JSON in its metadata. Equal weights give equal bytes."""
-    arrays = {name: np.ascontiguousarray(parameters[name][member].detach().numpy(), "<f4") for name in sorted(parameters)}
-    header: dict[str, Any] = {"__metadata__": {"about": json.dumps(about, sort_keys=True)}}
+    tensors = {name: parameters[name][member] for name in parameters}
+    write_tensors(path, tensors, {"about": json.dumps(about, sort_keys=True)})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write float32 tensors as safetensors, sorted by name."""
+    arrays = {name: np.ascontiguousarray(tensors[name].detach().numpy(), "<f4") for name in sorted(tensors)}
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
     start = 0
     for name, array in arrays.items():
         header[name] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [start, start + array.nbytes]}

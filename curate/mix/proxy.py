@@ -23,14 +23,18 @@ from torch import Tensor
 
 from curate.errors import InputError
 from curate.mix import checkpoints, model, throughput
-from curate.mix.evaluate import Suite, load_suite, score_suites, write_scores
+from curate.mix.evaluate import score_suites, write_scores
 from curate.mix.stream import Stream
+from curate.mix.suites import load_once
+from curate.mix.throughput import choose_group_size, device
 from curate.tokens.tokenizer import Encoder
 
 BETAS = (0.9, 0.95)
 CLIP = 1.0  # norm of a member's gradient
 CHECKPOINT_SECONDS = 60.0  # between two checkpoints
 TAIL = 0.1  # share of the steps whose mean loss is the final loss
+
+__all__ = ["choose_group_size", "device", "evaluate_run", "learning_rate", "single_thread", "train_group", "train_runs"]
 
 Folders = Mapping[str, Sequence[Path | str]]
 
@@ -42,8 +46,8 @@ def single_thread() -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def train_group(  # noqa: PLR0913
-    runs: Sequence[Mapping[str, Any]], folders: Folders, vocab: int, checkpoint: Path | None = None, device: str | None = None
+def train_group(
+    runs: Sequence[Mapping[str, Any]], folders: Folders, vocab: int, checkpoint: Path | None = None, where: str | None = None
 ) -> tuple[model.Parameters, list[dict[str, Any]]]:
     """Train one proxy per run, together. The runs may differ in weights, seed and start, not in their proxy.
 
@@ -54,7 +58,7 @@ def train_group(  # noqa: PLR0913
     single_thread()
     proxy = runs[0]["proxy"]
     assert all(run["proxy"] == proxy for run in runs), "the runs of a group have one proxy"
-    how = throughput.choose(len(runs), device)
+    how = throughput.choose(len(runs), where)
     streams = [Stream(run, folders) for run in runs]
     parameters = {name: value.to(how.device) for name, value in _first_parameters(runs, vocab).items()}
     optimizer = _optimizer(parameters, proxy)
@@ -147,19 +151,6 @@ def _report(stream: Stream, seen: np.ndarray[Any, Any], vocab: int, finite: bool
     }
 
 
-def train_run(run: Mapping[str, Any], folders: Folders, tokenizer: Path, suites: Mapping[str, Any], scores: Path, proxy: Path) -> dict[str, Any]:
-    """Train one proxy, score it on the suites, and write `scores` (Parquet) and `proxy` (safetensors).
-
-    `run` is as curate.mix.flow plans it; `suites` maps names to resolved Eval specs with absolute files. Returns the run's report with
-    `scores`: bits per byte per suite. A failed run writes its weights, but no scores.
-    """
-    encoder = Encoder.open(tokenizer)
-    loaded = [load_suite(name, spec, encoder) for name, spec in suites.items()]
-    parameters, (report,) = train_group([run], folders, encoder.vocab_size)
-    model.write_weights(proxy, parameters, 0, {"run": dict(run), "vocab": encoder.vocab_size})
-    return {**report, "scores": None if report["failed"] else _score(parameters, run["proxy"], loaded, scores)}
-
-
 def train_runs(
     runs: Sequence[Mapping[str, Any]], folders: Folders, tokenizer: Path, files: Sequence[Path], checkpoint: Path | None = None
 ) -> list[dict[str, Any]]:
@@ -177,13 +168,14 @@ def train_runs(
 
 
 def evaluate_run(proxy: Path, tokenizer: Path, suites: Mapping[str, Any], scores: Path) -> dict[str, float]:
-    """Score a stored proxy on (other) suites, write `scores`, and return bits per byte per suite."""
+    """Score a stored proxy on suites, write `scores` (Parquet), and return bits per byte per suite.
+
+    `suites` maps names to resolved Eval specs with absolute files; a process reads and tokenizes each of them once.
+    """
     single_thread()
     parameters, about = model.read_weights(proxy)
-    encoder = Encoder.open(tokenizer)
-    return _score(parameters, about["run"]["proxy"], [load_suite(name, spec, encoder) for name, spec in suites.items()], scores)
-
-
-def _score(parameters: model.Parameters, shape: Mapping[str, Any], suites: list[Suite], scores: Path) -> dict[str, float]:
-    (table,) = score_suites(parameters, suites, shape["heads"], shape["context"])
+    where = device()
+    given = {name: value.to(where) for name, value in parameters.items()}
+    loaded = [load_once(name, spec, tokenizer) for name, spec in suites.items()]
+    (table,) = score_suites(given, loaded, about["run"]["proxy"]["heads"], about["run"]["proxy"]["context"])
     return write_scores(table, scores)

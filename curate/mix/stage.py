@@ -1,5 +1,6 @@
 """A mix as stages of the engine: train the swarm, score it, fit the laws, solve, confirm with fresh seeds, conclude.
 
+    mix/suites/                a task per suite: whether it can be read, before anything is trained
     mix/swarm/1/proxies/       a task per group of proxies (safetensors); 2, 3, …: further rounds of a sequential swarm
     mix/swarm/1/scores/SUITE/  a task per proxy and suite (Parquet, a row per item)
     mix/swarm/2/round/         which runs come next, and why
@@ -36,8 +37,17 @@ from curate.tasks import code_version, hash_of
 
 STEPS = ("train", "evaluate", "fit", "solve", "confirm")
 _TASKS = "curate.mix.tasks"
-_TRAINING = ("curate.mix.model", "curate.mix.proxy", "curate.mix.stream", "curate.tokens")
-_SCORING = ("curate.mix.evaluate", "curate.mix.model", "curate.tokens.tokenizer")
+_MODEL = ("curate.mix.model", "curate.mix.fused", "curate.kernels.compiled", "curate.tokens.tokenizer")
+_TRAINING = (
+    *_MODEL,
+    "curate.mix.proxy",
+    "curate.mix.stream",
+    "curate.mix.checkpoints",
+    "curate.mix.throughput",
+    "curate.tokens.pack",
+    "curate.tokens.shards",
+)
+_SCORING = (*_MODEL, "curate.mix.evaluate", "curate.mix.suites")
 _SOLVING = ("curate.mix", "curate.specs.mix")
 Say = Callable[[str], None]
 
@@ -92,6 +102,7 @@ def run_mix(
 def _steps(mixing: _Mixing, until: str) -> Manifest:
     name = mixing.setting.spec.name
     runs = flow.plan_runs(mixing.setting)
+    _read_suites(mixing)
     mixing.say(f"mix {name}: {len(runs)} proxies of {mixing.setting.spec.proxy.tokens:,} tokens each")
     sequential = mixing.setting.spec.swarm.batch is not None
     rounds: list[tuple[list[flow.Run], Path]] = [(runs, mixing.folder / "swarm" / "1")]
@@ -116,6 +127,20 @@ def _steps(mixing: _Mixing, until: str) -> Manifest:
 # ── the steps ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _read_suites(mixing: _Mixing) -> Manifest:
+    """Read every suite once before anything is trained: hours later is no time to learn of a missing field."""
+    code = code_version(*_SCORING, libraries=("tokenizers",))
+    files = {name: [str(mixing.data.tokenizer), suite["file"]] for name, suite in mixing.data.suites.items()}
+    work = [Work(name, files[name], [sha256_of(Path(file)) for file in files[name]], {"suite": _asked(mixing, name)}) for name in files]
+    plan = make_plan("suites", f"{_TASKS}:suite_task", mixing.folder / "suites", {}, code, work)
+    return complete(plan, mixing.context, source="mix", code=code)
+
+
+def _asked(mixing: _Mixing, name: str) -> dict[str, Any]:
+    """Return what of a suite's spec its scores depend on."""
+    return {key: value for key, value in mixing.data.suites[name].items() if key not in ("file", "weight", "protect")}
+
+
 def _train(mixing: _Mixing, runs: list[flow.Run], folder: Path) -> Manifest:
     """Train proxies, `group` of them as one model."""
     data, code = mixing.data, code_version(*_TRAINING, libraries=("torch", "numpy", "tokenizers"))
@@ -135,7 +160,7 @@ def _score(mixing: _Mixing, runs: list[flow.Run], folder: Path) -> Manifest:
     proxies = read_manifest(folder / "proxies")
     stages = []
     for name, suite in data.suites.items():
-        options = {"suite": {name: {key: value for key, value in suite.items() if key not in ("file", "weight", "protect")}}}
+        options = {"suite": {name: _asked(mixing, name)}}
         files = [str(data.tokenizer), suite["file"]]
         sums = [sha256_of(Path(file)) for file in files]
         work = [

@@ -22,6 +22,18 @@ from curate.tasks import Output, Task
 # ── proxies and their scores ──────────────────────────────────────────────────────────────────────────────────────
 
 
+def suite_task(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: read one suite as scoring will. Inputs: the tokenizer, the suite's file."""
+    from curate.mix.suites import load_suite
+    from curate.tokens.tokenizer import Encoder
+
+    tokenizer, file = map(Path, task.inputs)
+    suite = load_suite(task.name, task.options["suite"] | {"file": str(file)}, Encoder.open(tokenizer))
+    gold = [part for part in suite.parts if part.is_gold]
+    out.note("items", len(gold))
+    out.note("bytes", sum(part.num_bytes for part in gold))
+
+
 def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
     """Task function: train a group of proxies. Inputs: the tokenizer, then the folders of each leaf, `options["folders"]` of them."""
     from curate.mix.proxy import train_runs

@@ -41,12 +41,17 @@ class How(msgspec.Struct, frozen=True):
         return f"{self.device}, {'fused' if self.is_fused else 'compiled' if self.is_compiled else 'stacked'}, {self.precision}"
 
 
-def choose(members: int, device: str | None = None) -> How:
-    """Return how a group of so many is trained. `device`: null: the first GPU if there is one, else the CPU."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    on_cpu = torch.device(device).type == "cpu"
+def device() -> str:
+    """Return where proxies are trained and scored: the first GPU if there is one, else the CPU."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose(members: int, where: str | None = None) -> How:
+    """Return how a group of so many is trained. `where`: a device of PyTorch; null: see `device`."""
+    where = where or device()
+    on_cpu = torch.device(where).type == "cpu"
     compiled = not on_cpu and importlib.util.find_spec("triton") is not None
-    return How(device, on_cpu and members == 1, "float32" if on_cpu else "bfloat16", compiled)
+    return How(where, on_cpu and members == 1, "float32" if on_cpu else "bfloat16", compiled)
 
 
 def gradients_of(how: How) -> AddGradients:
@@ -70,9 +75,11 @@ def gradients_of(how: How) -> AddGradients:
     return stacked
 
 
-def tokens_per_second(shape: Mapping[str, Any], members: int = 1, device: str | None = None, steps: int = 3) -> float:
-    """Train a group on noise for a few steps and return its tokens per second, over all members. `shape`: a proxy with its vocab."""
-    how = choose(members, device)
+def tokens_per_second(shape: Mapping[str, Any], members: int, how: How, steps: int = 3) -> float:
+    """Train a group on noise for a few steps, optimizer left out; return its tokens per second, over all members.
+
+    `shape`: a proxy with its vocab.
+    """
     parameters = {name: value.to(how.device) for name, value in model.init_parameters(shape, list(range(members))).items()}
     for value in parameters.values():
         value.requires_grad_().grad = torch.zeros_like(value)
@@ -84,17 +91,22 @@ def tokens_per_second(shape: Mapping[str, Any], members: int = 1, device: str | 
     start = time.perf_counter()
     for _ in range(steps):
         add_gradients(parameters, tokens, shape["heads"])
-    return members * steps * rows * shape["context"] / (time.perf_counter() - start)
+    return float(members * steps * rows * shape["context"] / (time.perf_counter() - start))
 
 
-def choose_group_size(shape: Mapping[str, Any], device: str | None = None) -> int:
-    """Return how many proxies to train together: 1 on a CPU; on a GPU doubled until memory ends or the gain is below 5 %."""
-    if torch.device(choose(1, device).device).type == "cpu":
+def choose_group_size(shape: Mapping[str, Any], where: str | None = None) -> int:
+    """Return how many proxies to train together: 1 on a CPU; on a GPU doubled until memory ends or the gain is below 5 %.
+
+    Measured without compilation, which would take longer than it.
+    """
+    how = choose(2, where)
+    if torch.device(how.device).type == "cpu":
         return 1
-    size, rate = 1, tokens_per_second(shape, 1, device)
+    how = msgspec.structs.replace(how, is_compiled=False)
+    size, rate = 1, tokens_per_second(shape, 1, how)
     while size < MOST:
         try:
-            doubled = tokens_per_second(shape, 2 * size, device)
+            doubled = tokens_per_second(shape, 2 * size, how)
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break

@@ -62,7 +62,7 @@ def _read(tree: object, feature: Array, threshold: Array, leaf: Array) -> None:
         leaf[2 * side : 2 * side + 2] = value[node] if left[node] < 0 else (value[left[node]], value[right[node]])
 
 
-def _below(values: dict[str, Array], mixes: Array) -> tuple[Array, Array, Array]:
+def _below(values: dict[str, Array], mixes: Array) -> tuple[Array, Array, NDArray[np.int64]]:
     """Return how far each node sends each mix left, [B, trees, 3, mixes]; the node's width and its feature, both [B, trees, 3]."""
     feature = values["feature"].astype(np.int64)
     width = values["width"][np.arange(len(feature))[:, None, None], feature]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 WIDTH, HEIGHT = 340, 240
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 40
@@ -133,14 +133,3 @@ def span(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
     low, high = min(finite), max(finite)
     room = (high - low) * pad or abs(high) * pad or 0.5
     return low - room, high + room
-
-
-def highlighted(text: str, spans: Sequence[tuple[int, int]]) -> Markup:
-    """Return text with the character ranges `spans` marked; what is crawled stays text."""
-    parts, done = [], 0
-    for start, end in sorted(spans):
-        start, end = max(start, done), min(end, len(text))
-        if end > start:
-            parts += [escape(visible(text[done:start])), Markup("<mark>{}</mark>").format(visible(text[start:end]))]
-            done = end
-    return Markup("").join([*parts, escape(visible(text[done:]))])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +71,7 @@ def decontamination_view(summary: dict[str, Any]) -> dict[str, Any]:
         "semantic": summary.get("semantic"),
         "unscannable": [_unscannable(name, items, summary["benchmarks"][name]) for name, items in summary["unscannable"].items()],
         "removal": removal,
+        "tasks_without_clean_items": summary["tasks_without_clean_items"],
         "calibration": _calibration(summary["calibration"], summary["inputs"]["settings"]),
         "inputs": msgspec.json.format(msgspec.json.encode(summary["inputs"]), indent=2).decode(),
     }
@@ -133,12 +133,16 @@ def _calibration(calibration: dict[str, Any], settings: dict[str, Any]) -> str:
         return f"The threshold was set by hand to {settings['threshold']:g} of an item's information."
     if not calibration:
         return "The threshold was not calibrated."
-    clean, left_out = calibration.get("documents") or 0, calibration.get("suspects") or 0
-    text = (
-        f"The threshold was calibrated on {clean:,} documents of this corpus, so that a share of {settings['false_positives']:g} of clean "
-        f"documents may match by chance. {left_out:,} sampled documents that hold most of an item were left out of that."
-    )
-    return text + (f" The fit met its {calibration['bound']} bound." if calibration.get("bound") else "")
+    clean, left_out, bound = calibration.get("documents") or 0, calibration.get("suspects") or 0, calibration.get("bound")
+    sampled = f"{clean:,} documents of this corpus ({left_out:,} more hold most of an item, and were left out)"
+    if bound == "sample":
+        return f"The threshold is the default one: a sample of {sampled} is too small to calibrate it."
+    accepted = f"{1e6 * settings['false_positives']:g} of a million clean documents"
+    text = f"The threshold was calibrated on {sampled}, so that at most {accepted} match by chance."
+    if calibration.get("expected_rate"):
+        text += f" About {1e6 * calibration['expected_rate']:.2g} are expected."
+    limits = {"least": " It is as low as it may be.", "most": " It is as high as it may be, so more may match than you accept: look at the matches."}
+    return text + limits.get(bound or "", "")
 
 
 def _evidence(match: dict[str, Any]) -> dict[str, Any]:
@@ -159,19 +163,3 @@ def _marked(part: dict[str, Any]) -> Markup:
             pieces += [escape(visible(text[done:start])), kind.format(visible(text[start:end]))]
             done = end
     return Markup("").join([*pieces, escape(visible(text[done:]))])
-
-
-def shared(text: str, other: str, run: int = 3) -> list[tuple[int, int]]:
-    """Return the character ranges of `text` whose runs of `run` words also stand in `other`, in any case."""
-    words = [(m[0].lower(), m.start(), m.end()) for m in re.finditer(r"\w+", text)]
-    theirs = [m[0].lower() for m in re.finditer(r"\w+", other)]
-    known = {tuple(theirs[i : i + run]) for i in range(len(theirs) - run + 1)}
-    spans: list[tuple[int, int]] = []
-    for i in range(len(words) - run + 1):
-        if tuple(word for word, _, _ in words[i : i + run]) in known:
-            start, end = words[i][1], words[i + run - 1][2]
-            if spans and start <= spans[-1][1]:
-                spans[-1] = (spans[-1][0], end)
-            else:
-                spans.append((start, end))
-    return spans

@@ -65,15 +65,13 @@ class Fields(Spec, frozen=True, kw_only=True):
 class Benchmark(Spec, frozen=True, kw_only=True):
     """One benchmark: its files or its Hugging Face id, and how to read them."""
 
-    file: Pattern | Annotated[list[Pattern], Meta(min_length=1)] | None = (
-        None  # paths or globs, relative to the project: .jsonl, .json, .csv (each also .gz), .parquet
-    )
+    file: Patterns | None = None  # paths or globs, relative to the project: .jsonl, .json, .csv (each also .gz), .parquet
     hub: Pattern | None = None  # instead of `file`: a data set on the Hugging Face hub (`openai/gsm8k`), or a folder laid out like one
     config: str | None = None  # for `hub`: the configuration; needed where there are several
     split: str = "test"  # for `hub`: the split
     revision: str | None = None  # for `hub`: a branch, tag or commit; a commit makes a run repeatable
     fields: Fields = field(default_factory=Fields)  # where its parts are, if their names are unusual
-    task: str | None = None  # its name in lm-evaluation-harness, for `clean_ids/`; {subject} is that field of the row. Default: the benchmark's name
+    task: str | None = None  # its task in lm-evaluation-harness; {subject} is that field of the row. null: the benchmark's name
     canaries: list[Annotated[str, Meta(min_length=8)]] = []  # texts that stand in its files for no other purpose than to be found
     description: str = ""  # one line
 

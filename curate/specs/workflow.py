@@ -103,7 +103,7 @@ class Semantic(Spec, frozen=True, kw_only=True):
     base_url_env: str = "CURATE_EMBEDDINGS_BASE_URL"  # environment variable with the endpoint's address, up to /v1
     api_key_env: str = "CURATE_EMBEDDINGS_API_KEY"  # environment variable with its key
     max_tokens: Positive = 10_000_000  # with more to send than this, by estimate, the step stops before it has sent anything
-    chunk_words: Annotated[int, Meta(ge=10, le=2000)] = 80  # words of a chunk; chunks overlap by half
+    chunk_words: Annotated[int, Meta(ge=10, le=2000)] = 60  # words of a chunk; chunks overlap by half
     background_chunks: Annotated[int, Meta(ge=100)] = 2000  # of documents chosen by a hash of the id; the threshold comes from them
     false_positives: Share = 1e-4  # accepted share of clean chunks that are proposed
     min_cosine: Share = 0.5  # a proposal is at least this near to its item

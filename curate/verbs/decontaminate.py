@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(summary), indent=2).decode() + "\n")
     else:
         _print(summary)
-    say(f"report: {arguments.output / 'report.html'}; matches.parquet, items.parquet and clean_ids/ are beside it")
+    say(f"report: {arguments.output / 'report.html'}; matches.parquet, items.parquet, clean_ids/ and lm_eval_samples.json are beside it")
     if arguments.action != "record":
         say(f"the cleaned corpora are in {arguments.output / 'sources'}")
     return 0 if arguments.fail_over is None else _judge(summary, arguments.fail_over)
@@ -111,7 +111,8 @@ def _search(arguments: argparse.Namespace, output: Path) -> None:
             with Progress() as progress:
                 targets = {source: output / "sources" / source for source in sources}
                 context = Context(engine, progress)
-                asked = Arguments(sources, targets, output, project, context, progress.say)
+                say = progress.say if semantic else lambda line: None  # the cost of embeddings; the rest is in the table
+                asked = Arguments(sources, targets, output, project, context, say)
                 decontaminate(options, asked, copies=arguments.action != "record")
         finally:
             engine.close()
@@ -147,7 +148,7 @@ def _print(summary: dict[str, Any]) -> None:
             say(f"{name}: {b['note']}")
     if summary["bad_lines"]:
         first = summary["bad_lines"][0]
-        say(f"{len(summary['bad_lines']):,} lines are no items; the first: {visible(first['place'])} {visible(first['reason'])}")
+        say(f"lines that are no items: {len(summary['bad_lines']):,}; the first is {visible(first['place'])}: {visible(first['reason'])}")
     removal = summary["removal"]
     if removal["documents"] or removal["documents_cut"]:
         say(

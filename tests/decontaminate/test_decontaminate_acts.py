@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -12,10 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_finding_items import DISGUISES, ITEMS, QUESTIONS, batch_of, prose
 
-from curate.decontaminate.act import Policy, cut, decide, with_verdicts
+from curate.decontaminate import match as match_module
+from curate.decontaminate import variant as variant_module
+from curate.decontaminate.act import PARAPHRASE, VARIANTS, Policy, cut, decide, settled, with_verdicts
 from curate.decontaminate.index import Options, build_index
 from curate.decontaminate.match import MATCHES, scan
 from curate.decontaminate.tally import item_table, summarize, wilson
+from curate.decontaminate.variant import SIBLING
 
 
 def test_documents_are_dropped_with_the_item_that_they_hold() -> None:
@@ -35,6 +40,18 @@ def test_spans_are_cut_to_the_end_of_their_sentence() -> None:
     verdicts = decide(batch, scan(batch, index), Policy("span"))
     assert verdicts.texts == [f"{before}\n\n{after}", None]
     assert verdicts.changed == [True, True]
+
+
+def test_an_item_that_stands_in_a_document_again_and_again_is_cut_everywhere() -> None:
+    index = build_index(ITEMS)
+    parts = [prose(random.Random(seed), 132) for seed in range(4)]
+    batch = batch_of([f" {QUESTIONS[1]} ".join(parts), " ".join([QUESTIONS[1]] * 30), parts[0]])
+
+    def search(part: pa.RecordBatch) -> pa.Table:
+        return scan(part, index)
+
+    verdicts = settled(batch, decide(batch, search(batch), Policy("span")), search, Policy("span"))
+    assert verdicts.texts == ["\n\n".join(parts), None, parts[0]]
 
 
 def match_of(document: str, variant: str = "verbatim", score: float = 1.0, span: tuple[int, int] = (0, 0), counted: bool = True) -> dict[str, Any]:
@@ -78,6 +95,23 @@ def test_rules_go_by_variant_and_score_and_the_strongest_of_a_document_counts() 
         ("d3", "span", False),
         ("d3", "document", False),
     ]
+
+
+def test_rules_know_every_variant_that_a_match_can_have() -> None:
+    named = {"canary", PARAPHRASE, SIBLING}
+    for module, function in ((variant_module, "variant"), (match_module, "_named")):
+        tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
+        (body,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
+        for returned in [node.value for node in ast.walk(body) if isinstance(node, ast.Return) and node.value]:
+            ends = [returned]
+            while ends:
+                end = ends.pop()
+                if isinstance(end, ast.IfExp):
+                    ends += [end.body, end.orelse]
+                elif isinstance(end, ast.Constant):
+                    named.add(end.value)
+    assert len(named) > 10
+    assert named == set(VARIANTS)
 
 
 def test_a_paraphrase_is_recorded_unless_a_rule_names_it() -> None:

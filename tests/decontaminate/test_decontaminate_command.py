@@ -42,7 +42,8 @@ def search(root: Path, corpus: str, output: str, *more: str, against: tuple[str,
 
 def test_everything_that_people_need_is_on_top(home: Path) -> None:
     names = {path.name for path in (home / "out").iterdir()}
-    assert {"report.html", "matches.parquet", "items.parquet", "summary.json", "clean_ids", "sources"} <= names
+    assert {"report.html", "matches.parquet", "items.parquet", "summary.json", "clean_ids", "lm_eval_samples.json", "sources"} <= names
+    assert json.loads((home / "out/lm_eval_samples.json").read_text()) == {"sums": [1]}
     assert {"doc_id", "url", "source", "benchmark", "item_id", "variant", "channels", "score", "threshold", "survivor"} <= set(
         pq.read_schema(home / "out/matches.parquet").names
     )

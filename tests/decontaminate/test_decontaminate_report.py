@@ -158,8 +158,10 @@ def test_the_page_says_what_was_found_what_it_costs_and_what_was_not_looked_for(
 def test_the_lists_of_clean_items_fit_the_harness(report: Path) -> None:
     ids = json.loads((report / "clean_ids/sums.json").read_text(encoding="utf-8"))
     assert ids == {"clean": [], "contaminated": [HOSTILE], "proposed": [], "unscannable": ["short", "short#2"]}
-    assert json.loads((report / "clean_ids/sums.samples.json").read_text()) == {"sums": []}
-    assert json.loads((report / "clean_ids/empty.samples.json").read_text()) == {}
+    # An empty list would make the harness evaluate everything, so the task is left out, and named.
+    assert json.loads((report / "lm_eval_samples.json").read_text()) == {}
+    assert json.loads((report / "summary.json").read_text(encoding="utf-8"))["tasks_without_clean_items"] == ["sums"]
+    assert "leave this task out of an evaluation: sums" in (report / "report.html").read_text(encoding="utf-8")
 
 
 def browser() -> str | None:

@@ -77,7 +77,12 @@ def test_leaks_are_dropped_and_reported(tmp_path: Path, context: Context) -> Non
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["documents"] == 57
     assert [bad["place"] for bad in summary["bad_lines"]] == ["sums.jsonl:4"]
-    assert json.loads((folder / "clean_ids/sums.json").read_text()) == {"clean": ["m1"], "contaminated": ["m0"], "proposed": [], "unscannable": ["short"]}
+    assert json.loads((folder / "clean_ids/sums.json").read_text()) == {
+        "clean": ["m1"],
+        "contaminated": ["m0"],
+        "proposed": [],
+        "unscannable": ["short"],
+    }
     matches = pq.read_table(folder / "matches.parquet").to_pylist()
     assert {m["variant"] for m in matches} == {*DISGUISES, "canary"}
     assert pq.read_table(folder / "items.parquet").num_rows == 3

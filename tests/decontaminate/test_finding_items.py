@@ -18,7 +18,18 @@ from curate.decontaminate import blocks
 from curate.decontaminate.index import Index, build_index, load_index, save_index
 from curate.decontaminate.items import Item, Items
 from curate.decontaminate.match import scan
-from curate.decontaminate.weigh import calibrated, count_background, empty_background, score_background, weighted
+from curate.decontaminate.weigh import (
+    BIN,
+    LOWEST,
+    NUM_BINS,
+    Scores,
+    calibrated,
+    count_background,
+    empty_background,
+    for_calibration,
+    score_background,
+    weighted,
+)
 
 WORDS = re.findall(
     r"\w+",
@@ -200,23 +211,53 @@ def test_a_place_goes_to_the_item_of_which_more_is_there() -> None:
     assert [m["item_id"] for m in found(index, page)] == ["m0"]
 
 
+def test_a_fragment_with_other_numbers_is_taken_for_another_instance(index: Index) -> None:
+    fragment = " ".join(QUESTIONS[0].split()[:22])
+    assert [m["variant"] for m in found(index, fragment)] == ["truncated"]
+    assert not any(m["counted"] for m in found(index, fragment.replace("14", "15")))
+
+
+def test_names_at_every_turn_and_many_typos_hide_nothing(index: Index) -> None:
+    text = (
+        "Ada and Ben met Cleo at the harbor. Ada sold Cleo a copper lantern, Ben sold Cleo a marble falcon. What did Cleo carry home from the harbor?"
+    )
+    named = build_index(Items(items=[*ITEMS.items, Item("sums", "n", "n:1", {"question": text})], sizes={**ITEMS.sizes, "sums": 3}))
+    other = text.replace("Ada", "Yusuf").replace("Ben", "Zoe").replace("Cleo", "Xaver")
+    assert [(m["item_id"], m["variant"]) for m in found(named, other)] == [("n", "names_changed")]
+    words = QUESTIONS[2].split()
+    words[6] = "sailorz"
+    words[13] = "isl4nd"
+    assert [m["variant"] for m in found(index, " ".join(words))] == ["noisy"]
+
+
+def test_a_line_or_sentence_of_its_own_tells_more(index: Index) -> None:
+    alone, inside = (found(index, text)[0]["score"] for text in (QUESTIONS[1], f"so {QUESTIONS[1][:-1]} and so"))
+    assert inside < alone == 1.0
+
+
 def test_items_too_short_to_be_found_are_never_matched(index: Index) -> None:
     assert found(index, "What is it?") == []
 
 
 def test_weak_questions_count_only_as_a_whole_and_with_their_numbers() -> None:
-    weak = "What is the sum of all of the first 12 numbers that are not in it?"
-    items = [
-        *ITEMS.items,
-        *(Item("sums", f"w{i}", f"w:{i}", {"question": f"What is the sum of all of the {WORDS[i]} that are not in it?"}) for i in range(30)),
+    weak = "Which of the 12 answers below is the best one of all?"
+    bare = build_index(Items(items=[*ITEMS.items, Item("sums", "weak", "w:99", {"question": weak})], sizes={**ITEMS.sizes, "sums": 3}))
+    rng = random.Random(8)
+    phrases = [
+        "Which of the following",
+        "of the answers below",
+        "the 5 answers below is not",
+        "below is the best",
+        "is the best one of",
+        "one of all times",
     ]
-    index = build_index(Items(items=[*items, Item("sums", "weak", "w:99", {"question": weak})], sizes={**ITEMS.sizes, "sums": 33}))
-    number = index.item_ids.index("weak")
-    (unit,) = np.flatnonzero(index.words.unit_item == number)
+    texts = [" ".join(f"{prose(rng, 12)} {phrase}" for phrase in rng.sample(phrases, 6)) for _ in range(400)]
+    index = weighted(bare, count_background([batch_of(texts)], bare))
+    (unit,) = np.flatnonzero(index.words.unit_item == index.item_ids.index("weak"))
     assert index.whole_only(index.words)[unit]
     assert [m["item_id"] for m in found(index, weak)] == ["weak"]
     assert found(index, weak.replace("12", "13")) == []
-    assert found(index, weak.replace("numbers", "of them")) == []
+    assert found(index, weak.replace("best", "worst")) == []
 
 
 def test_canaries_are_found_as_they_are_written(index: Index) -> None:
@@ -286,11 +327,12 @@ def test_background_counts_add_up_and_lower_the_weight_of_what_is_common(index: 
     rng = random.Random(4)
     boilerplate = "Every lantern costs 7 dollars."
     texts = [prose(rng, 80) + " " + boilerplate for _ in range(60)]
-    whole = count_background([batch_of(texts)], index)
-    parts = count_background([batch_of(texts[:25])], index) + count_background([batch_of(texts[25:40]), batch_of(texts[40:])], index)
-    assert whole.documents == parts.documents == 60
-    assert (whole.word_grams == parts.word_grams).all()
-    assert (whole.word_words == parts.word_words).all()
+    one = batch_of(texts)
+    whole = count_background([one], index)
+    parts = count_background([one.slice(0, 25)], index) + count_background([one.slice(25, 15), one.slice(40)], index)
+    assert whole.documents == parts.documents == 60 - for_calibration(one).sum()
+    for name in ("word_grams", "word_pairs", "word_words", "code_grams"):
+        assert (getattr(whole, name) == getattr(parts, name)).all()
     heavy, light = weighted(index, empty_background(index)), weighted(index, whole)
     assert light.words.information[0] < heavy.words.information[0]
     assert found(light, QUESTIONS[0])[0]["score"] == 1.0
@@ -299,27 +341,56 @@ def test_background_counts_add_up_and_lower_the_weight_of_what_is_common(index: 
 def test_a_contaminated_background_does_not_hide_the_item(index: Index) -> None:
     rng = random.Random(6)
     texts = [prose(rng, 80) + (QUESTIONS[0] if i % 4 == 0 else "") for i in range(80)]
-    counts = count_background([batch_of(texts)], index)
-    assert (counts.documents, counts.suspects) == (60, 20)
+    batch = batch_of(texts)
+    leaks, kept = np.arange(80) % 4 == 0, for_calibration(batch)
+    counts = count_background([batch], index)
+    assert (counts.documents, counts.suspects) == ((~leaks & ~kept).sum(), (leaks & ~kept).sum())
     weighted_index = weighted(index, counts)
-    ready = calibrated(weighted_index, score_background([batch_of(texts)], weighted_index), 1e-4)
-    assert ready.calibration["suspects"] == 20
-    assert len({m["doc_id"] for m in scan(batch_of(texts), ready).to_pylist()}) == 20
+    ready = calibrated(weighted_index, score_background([batch], weighted_index), 1e-4)
+    assert ready.calibration["suspects"] == (leaks & kept).sum()
+    assert len({m["doc_id"] for m in scan(batch, ready).to_pylist()}) == 20
+
+
+def tail(documents: int, fall: float, leaks: int = 0) -> Scores:
+    """Documents of which a twentieth have evidence of 1 and more, falling off by exp(-fall · evidence), and some leaks."""
+    histogram = np.zeros(NUM_BINS, np.int64)
+    above = [round(documents / 20 * 2.718281828 ** (-fall * BIN * i)) for i in range(100)]
+    histogram[round((1 - LOWEST) / BIN) :][:100] = -np.diff([*above, 0])
+    histogram[round((4 - LOWEST) / BIN)] += leaks
+    return Scores(documents, 0, histogram)
 
 
 def test_calibration_follows_the_tail(index: Index) -> None:
-    from curate.decontaminate.weigh import BIN, LOWEST, NUM_BINS, Scores
+    for fall in (2.5, 3.5):
+        ready = calibrated(index, tail(100_000, fall), 1e-4)
+        assert ready.evidence == pytest.approx(1 + np.log(500) / fall, abs=0.5)
+        assert ready.calibration["expected_rate"] == pytest.approx(1e-4, rel=0.3)
+    steep, flat = calibrated(index, tail(100_000, 20.0), 1e-4), calibrated(index, tail(100_000, 0.3), 1e-4)
+    assert (steep.evidence, steep.calibration["bound"]) == (index.options.least_evidence, "least")
+    assert (flat.evidence, flat.calibration["bound"]) == (index.options.max_evidence, "most")
 
-    def scores(fall: float) -> Scores:
-        total = Scores(10_000, 0, empty_background(index).word_grams[:0])
-        total.histogram = total.histogram.copy()
-        total.histogram.resize(NUM_BINS)
-        for i in range(40):
-            total.histogram[int((-1 - LOWEST) / BIN) + i] = int(1000 * 2.718 ** (-fall * BIN * i))
-        return total
 
-    steep, flat = calibrated(index, scores(3.0), 1e-4), calibrated(index, scores(0.8), 1e-4)
-    assert steep.evidence == index.options.evidence
-    assert steep.calibration["bound"] == "least"
-    assert 4 < flat.evidence < index.options.max_evidence
-    assert flat.calibration["expected_rate"] == pytest.approx(1e-4, rel=0.1)
+def test_a_lower_rate_needs_more_evidence(index: Index) -> None:
+    evidence = [calibrated(index, tail(100_000, 3.0), rate).evidence for rate in (1e-2, 1e-3, 1e-4, 1e-5)]
+    assert evidence == sorted(evidence)
+    assert evidence[0] < evidence[-1]
+
+
+def test_small_samples_are_believed_less_and_tiny_ones_not_at_all(index: Index) -> None:
+    assert calibrated(index, tail(20, 3.0), 1e-4).evidence == index.options.evidence
+    assert calibrated(index, tail(20, 3.0), 1e-4).calibration["bound"] == "sample"
+    small = calibrated(index, tail(200, 3.0), 1e-4)
+    assert index.options.least_evidence < small.evidence < index.options.max_evidence
+
+
+def test_a_few_leaks_in_the_sample_do_not_move_the_threshold_far(index: Index) -> None:
+    clean, leaky = (calibrated(index, tail(10_000, 3.0, leaks), 1e-4).evidence for leaks in (0, 8))
+    assert clean <= leaky < clean + 0.5
+
+
+def test_a_benchmark_that_is_given_twice_is_found_as_well(index: Index) -> None:
+    again = [Item("copy", item.id, "c" + item.place, item.channels, item.choices) for item in ITEMS.items]
+    both = build_index(Items(items=[*ITEMS.items, *again], sizes={**ITEMS.sizes, "copy": 5}))
+    assert {(m["benchmark"], m["item_id"]) for m in found(both, QUESTIONS[0])} == {("sums", "m0"), ("copy", "m0")}
+    first = both.words.unit_item == 0
+    assert both.words.information[first] == pytest.approx(index.words.information[index.words.unit_item == 0], rel=0.01)

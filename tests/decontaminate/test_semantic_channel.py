@@ -30,11 +30,11 @@ PARAPHRASE = (
     "Every dawn beside the port, Ana vends fourteen bronze lamps, but puts three aside for an isle's prelate. "
     "At seven bucks per lamp, what sum has she made once five days are over?"
 )
-SAME = {
-    **{"ana": "marta", "vends": "sells", "bronze": "copper", "lamps": "lanterns", "lamp": "lantern", "port": "harbor", "dawn": "morning"},
-    **{"prelate": "bishop", "isle's": "island", "bucks": "dollars", "sum": "much", "made": "earn", "puts": "keeps", "fourteen": "14", "three": "3"},
-    **{"seven": "7", "five": "5", "lantern": "lanterns"},
-}
+PAIRS = (
+    "ana marta, vends sells, bronze copper, lamps lanterns, lamp lanterns, lantern lanterns, port harbor, dawn morning, prelate bishop, "
+    "isle's island, bucks dollars, sum much, made earn, puts keeps, fourteen 14, three 3, seven 7, five 5"
+)
+SAME = dict(pair.split() for pair in PAIRS.split(", "))
 DIMENSIONS = 512
 
 
@@ -42,7 +42,6 @@ def embedding(text: str) -> list[float]:
     """A bag of hashed words, the common ones left out."""
     vector = np.zeros(DIMENSIONS)
     for word in re.findall(r"[\w']+", text.lower()):
-        word = SAME.get(word, word)
         word = SAME.get(word, word)
         if word not in COMMON:
             vector[zlib.crc32(word.encode()) % DIMENSIONS] += 1
@@ -204,7 +203,9 @@ def test_chunks_cover_every_word_twice_but_the_ends_and_long_lines_are_cut() -> 
 
 
 def test_the_threshold_follows_the_tail_of_the_background() -> None:
-    margins = np.random.default_rng(0).exponential(0.02, 20_000)
-    for rate in (1e-2, 1e-3):
+    margins = np.random.default_rng(0).normal(0.1, 0.05, 20_000)
+    for rate in (1e-1, 1e-2, 1e-3):
         assert (margins > threshold(margins, rate)).mean() == pytest.approx(rate, rel=0.4)
-    assert threshold(margins[:5], 1e-3) == float("inf")
+    assert threshold(margins[:50], 1e-3) == float("inf")
+    leaked = np.concatenate([margins, np.full(100, 0.9)])  # a contaminated background does not lift it far
+    assert threshold(leaked, 1e-3) < 1.2 * threshold(margins, 1e-3)

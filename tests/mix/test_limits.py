@@ -110,9 +110,10 @@ def test_a_bucket_repeats_at_most_so_often_and_the_better_one_never_less() -> No
     assert violation(limits, natural) < 1e-12
     tight = limits_of(Constraints(sources={"web": SourceLimits(max_repeats=0.5)}), SPLIT, 1_000_000, BUCKETS)
     assert project(natural, tight)[1:].sum() <= 0.5 + 1e-9
+    both = Constraints(sources={"web": SourceLimits(max=0.1)}, groups={"all": GroupLimits(fixed=0.5)})
+    grouped = {name: Traits("all", source="web", rank=trait.rank) for name, trait in BUCKETS.items()}
     with pytest.raises(SpecError, match=r"web at most 0.1; group all fixed at 0.5"):
-        both = Constraints(sources={"web": SourceLimits(max=0.1)}, groups={"all": GroupLimits(fixed=0.5)})
-        limits_of(both, SPLIT, 1_000_000, {name: Traits("all", source="web", rank=trait.rank) for name, trait in BUCKETS.items()})
+        limits_of(both, SPLIT, 1_000_000, grouped)
 
 
 def test_groups_and_synthetic_text_are_limited_together() -> None:

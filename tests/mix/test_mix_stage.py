@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from conftest import documents, write_corpus
 from curate.corpus import read_manifest, verify
 from curate.engine import Context, Inline
 from curate.errors import InputError, SpecError
-from curate.mix import flow
+from curate.mix import flow, stage
 from curate.mix.fitted import Fitted, facts_of, fit_swarm
 from curate.mix.limits import Traits
 from curate.mix.setting import Setting
@@ -88,8 +90,8 @@ def test_the_source_that_helps_is_found_confirmed_and_written_down(project: Path
     result = json.loads((tmp_path / "mix/result.json").read_text())
     assert [run["run"] for run in result["runs"]] == [*(f"run-00{i}" for i in range(6)), "repeat-1"]
     assert {row["rival"] for row in result["comparison"]} == {"natural"}
-    for stage in ("swarm/1/proxies", "swarm/1/scores/sums", "laws", "fit", "proposal", "confirm/proxies", "confirm/scores/sums"):
-        assert verify(tmp_path / "mix" / stage) == []
+    for name in ("swarm/1/proxies", "swarm/1/scores/sums", "laws", "fit", "proposal", "confirm/proxies", "confirm/scores/sums"):
+        assert verify(tmp_path / "mix" / name) == []
     solve(project, tmp_path / "again")
     assert outputs(tmp_path / "again") == outputs(tmp_path / "mix")
 
@@ -141,6 +143,16 @@ def test_what_cannot_be_is_said_before_anything_is_trained(project: Path, tmp_pa
         solve(project, tmp_path / "mix", SPEC.replace("sums.jsonl", "none.jsonl"), "bad")
     with pytest.raises(SpecError, match="width 15 is not a multiple"):
         solve(project, tmp_path / "mix", SPEC.replace("width: 16", "width: 15"), "bad")
+    own = f"tokenizer: {project}/tokens/together/tokenizer.json\nsources: {{sums: {project}/tokens/sums, other: FOLDER}}\n"
+    with pytest.raises(SpecError, match=r"sources.other: no such folder"):
+        solve(project, tmp_path / "mix", SPEC + own.replace("FOLDER", "nowhere"), "bad")
+    with pytest.raises(InputError, match=r"no tokens in other\nhint: they must be folders that a tokenize step wrote"):
+        solve(project, tmp_path / "mix", SPEC + own.replace("FOLDER", str(project / "docs/letters")), "bad")
+    with pytest.raises(SpecError, match=r"constraints.sources.sums: min 0.9 .* max_repeats is 1"):
+        solve(project, tmp_path / "mix", SPEC.replace("{max_repeats: 8}", "{max_repeats: 1, sources: {sums: {min: 0.9}}}"), "bad")
+    (project / "evals/empty.jsonl").write_text("\n")
+    with pytest.raises(InputError, match="the suite 'sums' has no items"):
+        solve(project, tmp_path / "mix", SPEC.replace("sums.jsonl", "empty.jsonl"), "bad")
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
@@ -235,3 +247,27 @@ tokenizer: {project}/tokens/together/tokenizer.json
     assert sorted(mix.weights) == ["more", "web.high", "web.low"]
     assert mix.weights["web.low"].repeats <= mix.weights["web.high"].repeats + 1e-3 <= 7.01
     assert mix.weights["more"].weight <= 0.3 + 1e-6
+
+
+def imported_by(module: str) -> set[str]:
+    """The modules of the project that a module imports, directly or not, also within functions."""
+    found, todo = set(), [module]
+    while todo:
+        source = Path(importlib.util.find_spec(todo.pop()).origin).read_text()  # type: ignore[union-attr, arg-type]
+        for node in ast.walk(ast.parse(source)):
+            names = (
+                [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            )
+            if isinstance(node, ast.ImportFrom) and node.module in ("curate.mix", "curate"):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            for name in names:
+                if name and name.startswith(("curate.mix.", "curate.tokens.", "curate.kernels.")) and name not in found:
+                    found.add(name)
+                    todo.append(name)
+    return found
+
+
+def test_a_changed_line_of_what_trains_or_scores_never_goes_unnoticed() -> None:
+    scoring_only = {"curate.mix.evaluate", "curate.mix.suites"}
+    assert imported_by("curate.mix.proxy") - scoring_only <= set(stage._TRAINING)
+    assert imported_by("curate.mix.evaluate") <= set(stage._SCORING)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import InputError
-from curate.mix import model
-from curate.mix.proxy import evaluate_run, learning_rate, single_thread, train_group, train_run
+from curate.mix import checkpoints, fused, model, proxy
+from curate.mix.evaluate import token_losses
+from curate.mix.proxy import evaluate_run, learning_rate, single_thread, train_group, train_runs
 from curate.mix.stream import Stream, pool_tokens, slots
+from curate.mix.throughput import How, choose_group_size, gradients_of
 from curate.specs.load import resolved
 from curate.specs.mix import Eval, Proxy
 from curate.tokens.shards import TokenWriter
@@ -65,10 +72,10 @@ def test_the_fused_loss_and_its_gradient_are_those_of_cross_entropy() -> None:
     parameters = model.init_parameters({"vocab": 50, "width": 16, "layers": 1}, [0, 1])
     tokens = torch.randint(0, 50, (2, 20, 33), generator=torch.Generator().manual_seed(0))
     grads = []
-    for fused in (True, False):
+    for by_chunks in (True, False):
         for value in parameters.values():
             value.requires_grad_().grad = None
-        if fused:
+        if by_chunks:
             loss = model.losses(parameters, tokens, 2)
         else:
             x = model.hidden_states(parameters, tokens[:, :, :-1], 2)
@@ -81,6 +88,57 @@ def test_the_fused_loss_and_its_gradient_are_those_of_cross_entropy() -> None:
         assert torch.allclose(value, grads[1][1][name], rtol=1e-3, atol=1e-6), name
 
 
+@settings(max_examples=20, deadline=None)
+@given(rows=st.integers(1, 9), length=st.sampled_from([1, 7, 33, 128, 150]), heads=st.sampled_from([1, 3]), seed=st.integers(0, 3))
+def test_the_derivative_by_hand_is_that_of_autograd(rows: int, length: int, heads: int, seed: int) -> None:
+    single_thread()
+    draw = torch.Generator().manual_seed(seed)
+    parameters = model.init_parameters({"vocab": 60, "width": 12 * heads, "layers": 2}, [seed])
+    parameters = {name: value + 0.2 * torch.randn(value.shape, generator=draw) for name, value in parameters.items()}
+    tokens = torch.randint(0, 60, (1, rows, length + 1), generator=draw)
+    grads = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    loss = fused.add_gradients(parameters, grads, tokens[0], heads, fused.Scratch())
+    for value in parameters.values():
+        value.requires_grad_()
+    expected = model.losses(parameters, tokens, heads)
+    expected.sum().backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    for name, value in parameters.items():
+        assert value.grad is not None
+        assert torch.allclose(grads[name], value.grad, rtol=1e-3, atol=1e-5 * float(value.grad.abs().max()) + 1e-8), name
+
+
+def test_buffers_that_were_used_before_do_not_show() -> None:
+    draw = torch.Generator().manual_seed(0)
+    parameters = model.init_parameters({"vocab": 60, "width": 24, "layers": 2}, [0])
+    parameters = {name: value + 0.2 * torch.randn(value.shape, generator=draw) for name, value in parameters.items()}
+    scratch, found = fused.Scratch(), []
+    for shape in ((7, 151), (3, 34), (7, 151)):
+        tokens = torch.randint(0, 60, shape, generator=torch.Generator().manual_seed(1))
+        grads = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        found.append((fused.add_gradients(parameters, grads, tokens, 2, scratch), grads))
+        again = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        assert fused.add_gradients(parameters, again, tokens, 2, fused.Scratch()) == found[-1][0]
+        assert all(torch.equal(again[name], grads[name]) for name in grads)
+
+
+def test_bfloat16_products_change_gradients_little() -> None:
+    parameters = model.init_parameters({"vocab": 300, "width": 32, "layers": 2}, [0, 1])
+    tokens = torch.randint(0, 300, (2, 8, 65), generator=torch.Generator().manual_seed(0))
+    grads = []
+    for precision in ("float32", "bfloat16"):
+        for value in parameters.values():
+            value.requires_grad_().grad = torch.zeros_like(value)
+        how = How("cpu", is_fused=False, precision=precision, is_compiled=False)
+        assert gradients_of(how)(parameters, tokens, 2) == pytest.approx(math.log(300), rel=0.05)
+        grads.append(torch.cat([value.grad.flatten() for value in parameters.values() if value.grad is not None]))
+    assert 1e-6 < float((grads[0] - grads[1]).norm() / grads[0].norm()) < 0.03
+
+
+def test_a_core_trains_one_member_at_a_time() -> None:
+    assert choose_group_size({**SMALL, "vocab": 300}, "cpu") == 1
+
+
 def test_attention_sees_the_past_and_not_the_future() -> None:
     parameters = model.init_parameters({"vocab": 50, "width": 16, "layers": 2}, [0])
     for name in parameters:
@@ -89,22 +147,24 @@ def test_attention_sees_the_past_and_not_the_future() -> None:
     tokens = torch.randint(0, 50, (1, 1, 17), generator=torch.Generator().manual_seed(0))
     changed = tokens.clone()
     changed[0, 0, 9] = (changed[0, 0, 9] + 1) % 50
-    before, after = (model.token_losses(parameters, one, 2)[0, 0] for one in (tokens, changed))
+    every = torch.ones(1, 16, dtype=torch.bool)
+    before, after = (token_losses(parameters, one[0], 2, every)[0] for one in (tokens, changed))
     assert torch.equal(before[:8], after[:8])
     assert not torch.allclose(before[12:], after[12:])
 
 
 def test_a_rerun_gives_the_same_bits_and_other_suites_need_no_training(data: Path, tmp_path: Path) -> None:
-    results = []
+    tokenizer = data / "tokenizer.json"
     for name in ("a", "b"):
-        paths = tmp_path / f"{name}.parquet", tmp_path / f"{name}.safetensors"
-        results.append(train_run(run({"abc": 0.7, "sums": 0.3}), folders(data), data / "tokenizer.json", suites(data), *paths))
+        (report,) = train_runs([run({"abc": 0.7, "sums": 0.3})], folders(data), tokenizer, [tmp_path / f"{name}.safetensors"])
+        assert report["trained_on"] == "cpu, fused, float32"
+        evaluate_run(tmp_path / f"{name}.safetensors", tokenizer, suites(data), tmp_path / f"{name}.parquet")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
-    assert results[0] == results[1]
-    again = evaluate_run(tmp_path / "a.safetensors", data / "tokenizer.json", suites(data), tmp_path / "c.parquet")
-    assert again == results[0]["scores"]
-    assert pq.read_table(tmp_path / "c.parquet")["item"].to_pylist() == [1, 2, 1, 2]
+    one = evaluate_run(tmp_path / "a.safetensors", tokenizer, {"abc": suites(data)["abc"]}, tmp_path / "c.parquet")
+    both = pq.read_table(tmp_path / "a.parquet")
+    assert one["abc"] == pytest.approx(sum(both["bits"].to_pylist()[:2]) / sum(both["bytes"].to_pylist()[:2]), rel=1e-9)
+    assert both["item"].to_pylist() == [1, 2, 1, 2]
 
 
 def test_a_member_of_a_group_is_what_it_is_alone(data: Path) -> None:
@@ -138,19 +198,18 @@ def test_a_member_that_diverges_is_reported_and_hurts_no_other(data: Path, monke
 
 def test_a_run_that_ends_worse_than_guessing_has_failed(data: Path, tmp_path: Path) -> None:
     wild = run({"abc": 0.5, "sums": 0.5}, learning_rate=30.0)
-    report = train_run(wild, folders(data), data / "tokenizer.json", suites(data), tmp_path / "s.parquet", tmp_path / "p.safetensors")
+    (report,) = train_runs([wild], folders(data), data / "tokenizer.json", [tmp_path / "p.safetensors"])
     assert report["failed"] is not None
-    assert report["scores"] is None
-    assert not (tmp_path / "s.parquet").exists()
+    assert report["final_loss"] is None
+    assert (tmp_path / "p.safetensors").exists()
 
 
 def test_a_proxy_learns_what_its_mix_holds(data: Path, tmp_path: Path) -> None:
     scores = []
     for share in (0.9, 0.1):
         mix = run({"abc": share, "sums": 1 - share})
-        scores.append(
-            train_run(mix, folders(data), data / "tokenizer.json", suites(data), tmp_path / "s.parquet", tmp_path / "p.safetensors")["scores"]
-        )
+        train_runs([mix], folders(data), data / "tokenizer.json", [tmp_path / "p.safetensors"])
+        scores.append(evaluate_run(tmp_path / "p.safetensors", data / "tokenizer.json", suites(data), tmp_path / "s.parquet"))
     assert scores[0]["abc"] < scores[1]["abc"] - 0.05
     assert scores[0]["sums"] > scores[1]["sums"] + 0.05
 
@@ -215,3 +274,61 @@ def test_the_learning_rate_warms_up_and_comes_down() -> None:
     assert rates[0] == pytest.approx(1e-3)
     assert rates[-1] == pytest.approx(1e-3)
     assert rates[9:] == sorted(rates[9:], reverse=True)
+
+
+CHILD = """
+import json, sys
+from pathlib import Path
+from curate.mix import proxy
+proxy.CHECKPOINT_SECONDS = 0.0
+run, folders, tokenizer, file, checkpoint = json.loads(sys.argv[1])
+print("begun", flush=True)
+proxy.train_runs([run], folders, Path(tokenizer), [Path(file)], Path(checkpoint))
+"""
+
+
+def test_a_killed_training_goes_on_to_the_same_bits(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, tokenizer, kept = run({"abc": 0.6, "sums": 0.4}, tokens=200 * 256), data / "tokenizer.json", tmp_path / "kept" / "a.pt"
+    given = [one, {name: [str(path) for path in paths] for name, paths in folders(data).items()}, str(tokenizer), str(tmp_path / "a"), str(kept)]
+    child = subprocess.Popen([sys.executable, "-c", CHILD, json.dumps(given)])
+    while not kept.exists() and child.poll() is None:
+        time.sleep(0.001)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    steps: list[int] = []
+    restore = checkpoints.restore
+
+    def watched(*arguments: Any) -> int:
+        steps.append(restore(*arguments))
+        return steps[-1]
+
+    monkeypatch.setattr(checkpoints, "restore", watched)
+    (resumed,) = train_runs([one], folders(data), tokenizer, [tmp_path / "a"], kept)
+    (whole,) = train_runs([one], folders(data), tokenizer, [tmp_path / "b"], tmp_path / "other.pt")
+    assert 0 < steps[0] < 200
+    assert steps[1] == 0
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert resumed == whole
+    assert list(kept.parent.iterdir()) == []
+
+
+def test_a_torn_or_foreign_checkpoint_counts_for_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy, "CHECKPOINT_SECONDS", 0.0)
+    one, kept = run({"abc": 0.6, "sums": 0.4}), tmp_path / "a.pt"
+    fine, _ = train_group([one], folders(data), 300)
+    train_group([run({"abc": 0.5, "sums": 0.5})], folders(data), 300, kept)  # leaves its checkpoint
+    foreign = kept.read_bytes()
+    for content in (foreign, foreign[:-1000], b"", b"not a checkpoint"):
+        kept.write_bytes(content)
+        found, _ = train_group([one], folders(data), 300, kept)
+        assert all(torch.equal(found[name], fine[name]) for name in fine)
+
+
+def test_a_run_continues_from_a_stored_proxy(data: Path, tmp_path: Path) -> None:
+    tokenizer, first = data / "tokenizer.json", tmp_path / "first.safetensors"
+    (before,) = train_runs([run({"abc": 1.0, "sums": 0.0})], folders(data), tokenizer, [first])
+    (after,) = train_runs([run({"abc": 1.0, "sums": 0.0}) | {"start": str(first)}], folders(data), tokenizer, [tmp_path / "second.safetensors"])
+    assert after["losses"][0] < before["losses"][0] - 1
+    assert after["final_loss"] < before["final_loss"]
+    with pytest.raises(InputError, match=r"first.safetensors: has another shape"):
+        train_group([run({"abc": 1.0, "sums": 0.0}, width=16) | {"start": str(first)}], folders(data), 300)

@@ -1,16 +1,20 @@
-"""Limits and the solver: what cannot be is named, what can be is found, and its uncertainty is not hidden."""
+"""The solver: the best mix within the limits is found, and its uncertainty is not hidden."""
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import norm
 
+from curate.mix.feasible import violation
 from curate.mix.law import choose_law
-from curate.mix.limits import free, limits_of, natural_weights
+from curate.mix.limits import Traits, free, limits_of, natural_weights
+from curate.mix.objective import best_chance, bits_and_slope, divergence, fewest_bits, full_fits, law_error, relative_bits
 from curate.mix.sample import as_vector, sample_mixes
-from curate.mix.solve import Problem, Solution, solve
-from curate.specs.mix import Constraints, SourceLimits, Swarm
+from curate.mix.solve import Problem, Solution, resampled, solve
+from curate.specs.mix import Constraints, GroupLimits, SourceLimits, Swarm
 
 Array = NDArray[np.float64]
 TOKENS = {"code": 500_000, "math": 20_000, "papers": 80_000, "web": 900_000}
@@ -43,7 +47,7 @@ def true_gain(mix: Array, natural: Array) -> float:
 def best_gain(given_problem: Problem) -> float:
     """Search a fine grid of feasible mixes."""
     grid = np.array([(a, b, c, 40 - a - b - c) for a in range(41) for b in range(41 - a) for c in range(41 - a - b)]) / 40
-    inside = np.all((grid >= given_problem.limits.low - 1e-9) & (grid <= given_problem.limits.high + 1e-9), axis=1)
+    inside = np.array([violation(given_problem.limits, mix) <= 1e-9 for mix in grid])
     base = truth(given_problem.natural[None])
     return float(1 - min(np.mean([y / base[name] for name, y in truth(grid[inside]).items()], axis=0)))
 
@@ -71,6 +75,24 @@ def test_the_predicted_gain_is_corrected_and_its_interval_covers_the_truth() -> 
     assert abs(corrected) < max(abs(plain), 0.01)
 
 
+def test_groups_and_buckets_are_solved_within_their_limits() -> None:
+    traits = {"code": Traits(), "math": Traits("science"), "papers": Traits("science"), "web": Traits()}
+    limits = limits_of(Constraints(groups={"science": GroupLimits(fixed=0.25)}, sources={"web": SourceLimits(max=0.5)}), TOKENS, None, traits)
+    given_problem = problem(runs=40, limits=limits)
+    solution = solve(given_problem)
+    assert violation(limits, solution.weights) <= 1e-9
+    assert all(violation(limits, mix) <= 1e-9 for mix in solution.optima)
+    assert true_gain(solution.weights, given_problem.natural) > 0.9 * best_gain(given_problem)
+    ordered = {name: Traits(source="all", rank=rank) for rank, name in enumerate(["math", "papers", "web", "code"])}
+    limits = limits_of(Constraints(max_upsampling=1.5), TOKENS, 1_500_000, ordered)
+    given_problem = problem(runs=40, limits=limits)
+    mix = solve(given_problem).weights
+    assert violation(limits, mix) <= 1e-9
+    repeats = mix[[1, 2, 3, 0]] / np.array([20_000, 80_000, 900_000, 500_000])
+    assert np.all(np.diff(repeats) >= -1e-9 / 20_000)
+    assert true_gain(mix, given_problem.natural) > -0.001  # the order wanted here is the wrong one
+
+
 def test_a_repetition_limit_binds_and_the_warning_says_which() -> None:
     loose, bound = solve(problem()), solve(problem(limits=limits_of(Constraints(max_repeats=4), TOKENS, 1_000_000)))
     assert loose.weights[1] > 0.08 + 0.01
@@ -95,13 +117,54 @@ def test_a_protected_suite_does_not_get_worse() -> None:
     assert kept[0] <= kept[1] + 1e-3
 
 
-def test_nothing_to_gain_is_said() -> None:
+def test_nothing_to_gain_keeps_the_natural_mix() -> None:
     given_problem = problem(noise=0.0)
     flat = {name: np.full(len(given_problem.mixes), 1.5) + np.random.default_rng(4).normal(0, 0.02, 24) for name in ("docs", "math")}
-    laws = {name: choose_law(name, given_problem.mixes, y, "power") for name, y in flat.items()}
-    solution = solve(problem(noise=0.0, scores=flat, laws=laws))
-    assert solution.gain[1] <= 0
-    assert any("interval of the predicted gain includes zero" in warning for warning in solution.warnings)
+    for law in ("power", "gp"):
+        laws = {name: choose_law(name, given_problem.mixes, y, law) for name, y in flat.items()}
+        solution = solve(problem(noise=0.0, scores=flat, laws=laws, pull=0.01))
+        assert solution.keep_natural and solution.gain[1] <= 0
+        assert any("interval of the predicted gain includes zero" in warning for warning in solution.warnings)
+    assert not solve(problem()).keep_natural
+
+
+def test_the_best_chance_is_at_least_that_of_the_fewest_bits() -> None:
+    bits = problem(runs=16, noise=0.03, pull=0.0)
+    chance = msgspec.structs.replace(bits, objective="chance")
+    refits, error = resampled(bits), law_error(bits)
+    few, sure = solve(bits).weights, solve(chance).weights
+
+    def probability(mix: Array) -> float:
+        gains = -np.diff(relative_bits(bits, refits, np.stack([bits.natural, mix])))[:, 0]
+        full = -np.diff(relative_bits(bits, full_fits(bits), np.stack([bits.natural, mix])))[0, 0]
+        return float(norm.cdf(full / np.hypot(gains.std(), error)))
+
+    assert probability(sure) >= probability(few)
+    assert np.abs(sure - few).sum() > 1e-3
+    random = np.random.default_rng(0)
+    assert probability(sure) >= max(probability(mix) for mix in random.dirichlet(np.ones(4), 300)) - 1e-3
+
+
+def test_the_objectives_have_their_own_gradients() -> None:
+    given_problem = problem(law="power", pull=0.02)
+    mixed = {"docs": given_problem.laws["docs"], "math": choose_law("math", given_problem.mixes, given_problem.scores["math"], "gp")}
+    for one in (given_problem, msgspec.structs.replace(given_problem, laws=mixed)):
+        refits, fits = resampled(one), full_fits(one)
+        at, step = np.array([0.3, 0.2, 0.4, 0.1]), 1e-5
+        for evaluate in (fewest_bits(one, fits), best_chance(one, fits, refits, 0.01), lambda w, p=one: divergence(p, w)):
+            _, slope = evaluate(at)
+            numeric = [(evaluate(at + step * unit)[0] - evaluate(at - step * unit)[0]) / (2 * step) for unit in np.eye(4)]
+            assert np.allclose(slope, numeric, rtol=1e-3, atol=1e-6)
+        values, _ = bits_and_slope(one, refits)(at)
+        assert np.allclose(values, relative_bits(one, refits, at[None])[:, 0], rtol=1e-12)
+
+
+def test_mixes_from_disjoint_swarms_are_alike() -> None:
+    apart = []
+    for seed in range(3):
+        a, b = (solve(problem(runs=64, seed=2 * seed + k, noise=0.006, pull=0.01)).weights for k in (0, 1))
+        apart.append(0.5 * np.abs(a - b).sum())
+    assert np.mean(apart) < 0.05
 
 
 def test_extrapolation_is_said_and_the_same_problem_has_the_same_solution() -> None:

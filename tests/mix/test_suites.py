@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from curate.errors import InputError
 from curate.mix import model
-from curate.mix.evaluate import LN2, Part, bits_per_byte, load_suite, score_suites, windows
+from curate.mix.evaluate import LN2, bits_per_byte, score_suites, token_losses, windows
+from curate.mix.suites import Part, load_once, load_suite
 from curate.specs.load import resolved
 from curate.specs.mix import Eval
 from curate.tokens.tokenizer import Encoder, train_tokenizer
@@ -42,7 +43,7 @@ def suite_of(tmp_path: Path, rows: list[Any], **options: Any) -> dict[str, Any]:
 def bits(parameters: model.Parameters, tokens: list[int], start: int) -> float:
     """The obvious way: one text at a time, no padding, no windows."""
     one = {name: value[:1] for name, value in parameters.items()}
-    lost = model.token_losses(one, torch.tensor([[tokens]]), 2)[0, 0]
+    lost = token_losses(one, torch.tensor([tokens]), 2, torch.ones(1, len(tokens) - 1, dtype=torch.bool))[0]
     return float(lost[start - 1 :].double().sum()) / LN2
 
 
@@ -131,3 +132,58 @@ def test_missing_empty_and_torn_files_are_named(tmp_path: Path, encoder: Encoder
     with pytest.raises(InputError, match=r"torn.jsonl.gz: cannot be read"):
         load_suite("docs", resolved(Eval(file=str(torn))), encoder)
     assert len(load_suite("docs", suite_of(tmp_path, [{"text": "a"}] * 5, max_items=3), encoder).parts) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "context", "joint", "gold", "has_choices"),
+    [
+        ({"query": "Question: how?", "choices": ["so", "thus"], "gold": 1}, "Question: how?", " ", "thus", True),  # LLM Foundry, multiple choice
+        ({"query": "Question: how?\n", "choices": ["so", "thus"], "gold": 0}, "Question: how?\n", "", "so", True),  # the same, PIQA
+        ({"id": "1", "question": "how?", "choices": ["so", "thus"], "answer": 1}, "how?", " ", "thus", True),  # MMLU
+        ({"context": "all for", "continuation": "one"}, "all for", " ", "one", False),  # LLM Foundry, LAMBADA
+        ({"context": "2 + 3", "chain_of_thought": "it is five", "answer": "5"}, "2 + 3", " ", "it is five", False),  # LLM Foundry, GSM8K and MATH
+        ({"context": "who?\nAnswer:", "answer": "he", "aliases": ["He"]}, "who?\nAnswer:", " ", "he", False),  # LLM Foundry, TriviaQA
+        ({"id": "1", "question": "2 + 3", "answer": "five\n#### 5"}, "2 + 3", " ", "five\n#### 5", False),  # GSM8K
+        ({"prompt": "def f():\n", "canonical_solution": "    return 1\n", "test": "", "entry_point": "f"}, "def f():\n", "", "    return 1\n", False),
+    ],
+)
+def test_common_formats_load_as_they_are(
+    tmp_path: Path, encoder: Encoder, row: dict[str, Any], context: str, joint: str, gold: str, has_choices: bool
+) -> None:
+    suite = load_suite("s", suite_of(tmp_path, [row]), encoder)
+    (right,) = [part for part in suite.parts if part.is_gold]
+    assert suite.has_choices == has_choices
+    assert encoder.decode(right.tokens[1 : right.scored]) == context
+    assert encoder.decode(right.tokens[right.scored :]) == joint + gold
+    assert right.num_bytes == len((joint + gold).encode())
+
+
+def test_what_fits_no_format_or_several_is_named_with_its_fields(tmp_path: Path, encoder: Encoder) -> None:
+    with pytest.raises(InputError, match=r"suite.jsonl:1: has no field 'text' and is of no known format\n.*its fields are body, title"):
+        load_suite("s", suite_of(tmp_path, [{"title": "a", "body": "b"}]), encoder)
+    several = {"context": "a", "continuation": "b", "query": "c", "choices": ["d"], "gold": 0}
+    with pytest.raises(InputError, match=r"fits 2 formats\n.*its fields are choices, context, continuation, gold, query"):
+        load_suite("s", suite_of(tmp_path, [several]), encoder)
+    named = load_suite("s", suite_of(tmp_path, [several], context="context", continuation="continuation"), encoder)
+    assert encoder.decode(named.parts[0].tokens[named.parts[0].scored :]) == " b"
+
+
+def test_shots_stand_before_each_item_and_are_not_scored(tmp_path: Path, encoder: Encoder, parameters: model.Parameters) -> None:
+    rows = [{"question": f"{i} + 2", "answer": f"{i + 2}"} for i in range(5)]
+    suite = load_suite("s", suite_of(tmp_path, rows) | {"shots": 2}, encoder)
+    assert [part.item for part in suite.parts] == [3, 4, 5]
+    assert encoder.decode(suite.parts[0].tokens[1:]) == "0 + 2 2\n\n1 + 2 3\n\n2 + 2 4"
+    assert suite.parts[0].num_bytes == 2
+    table = score_suites(parameters, [suite], 2, 64)[0].to_pylist()
+    assert table[0]["bits"] == pytest.approx(bits(parameters, suite.parts[0].tokens.tolist(), suite.parts[0].scored), rel=1e-5)
+    with pytest.raises(InputError, match="has no items after its 5 shots"):
+        load_suite("s", suite_of(tmp_path, rows) | {"shots": 5}, encoder)
+
+
+def test_a_process_reads_a_suite_once_and_again_when_it_has_changed(tmp_path: Path, encoder: Encoder) -> None:
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text(train_tokenizer(["five apples for all"] * 3, 280))
+    first = load_once("s", suite_of(tmp_path, [{"text": "apples"}]), tokenizer)
+    assert load_once("s", suite_of(tmp_path, [{"text": "apples"}]), tokenizer).parts[0].num_bytes == 6
+    changed = load_once("s", suite_of(tmp_path, [{"text": "five apples"}]), tokenizer)
+    assert (first.parts[0].num_bytes, changed.parts[0].num_bytes) == (6, 11)

@@ -13,8 +13,7 @@ import pytest
 
 from curate.engine import Context, Inline
 from curate.report import write_report
-from curate.report.charts import Axes, highlighted, short, ticks
-from curate.report.sections import shared
+from curate.report.charts import Axes, short, ticks
 from curate.workflow import Run
 
 HOSTILE = "<script>document.title='owned'</script> \"quoted\" </pre><img src=x onerror=alert(1)> \x1b[31m\u202egnirts"
@@ -116,11 +115,3 @@ def test_charts_escape_their_titles() -> None:
     axes.dot(0.5, 0.5, "<script>")
     assert "<script>" not in axes.svg()
     assert "&lt;script&gt;" in axes.svg()
-
-
-def test_shared_words_are_marked_in_both_texts() -> None:
-    document, item = "Before. Tom has 5 red apples and eats 2. After.", "tom has 5 red apples, then he sings"
-    spans = shared(document, item)
-    assert [document[a:b] for a, b in spans] == ["Tom has 5 red apples"]
-    assert "<mark>Tom has 5 red apples</mark>" in highlighted(document, spans)
-    assert highlighted("a<b", [(0, 3)]) == "<mark>a&lt;b</mark>"

@@ -1,0 +1,250 @@
+"""How fast a swarm of proxies trains, and what a recommendation costs in operations.
+
+    python bench/swarm.py                     8, 32 and 128 proxies of the default shape, synthetic tokens; about 20 minutes on two cores
+    python bench/swarm.py --quick             4 proxies, one round
+    python bench/swarm.py --runs 60 --tokens 4_000_000      what the last table compares RegMix's design with
+
+Two ways, in turns on the same machine: as `curate mix train` runs a swarm (one single-threaded process per core, each training one proxy
+after another with curate.mix.proxy), and plain PyTorch (the same model, whole logits, autograd, AdamW) in one process with all threads.
+Tokens per second are of the wall clock. The share of the matrix rate is in CPU seconds of the workers: operations of the model (6 per
+parameter and token, attention's causal half; the optimizer not counted) over what torch.mm does with float32 squares of 1,024 in the same
+processes, before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+VOCAB, SOURCES = 4096, ("code", "papers", "web")
+REGMIX = {
+    "vocab": 50_432,
+    "layers": 2,
+    "width": 256,
+    "hidden": 512,
+    "context": 2_048,
+    "runs": 512,
+    "tokens": 512 * 2_048 * 1_000,
+}  # its published code
+
+
+def write_tokens(folder: Path, count: int, vocab: int) -> None:
+    """Write token shards of three sources with different frequencies of words: what is read, not what is learned, matters here."""
+    from curate.tokens.shards import TokenWriter
+    from curate.tokens.tokenizer import INDEX
+
+    for s, name in enumerate(SOURCES):
+        draw = np.random.default_rng(s)
+        (folder / name).mkdir()
+        tokens = np.minimum(draw.zipf(1.2 + 0.2 * s, count), vocab - 1).astype(np.uint16)
+        writer = TokenWriter(folder / name / "0.npy", np.dtype(np.uint16))
+        writer.write(tokens)
+        writer.close()
+        starts = np.arange(0, count, 1_000)
+        sizes = np.diff(np.append(starts, count))
+        ids = [f"{name}{i}" for i in range(len(starts))]
+        pq.write_table(
+            pa.Table.from_arrays([pa.array(ids), pa.array(starts), pa.array(sizes), pa.array(4 * sizes)], schema=INDEX), folder / name / "0.parquet"
+        )
+
+
+def runs_of(count: int, shape: dict[str, Any], steps: int) -> list[dict[str, Any]]:
+    """Return the runs of a swarm with Dirichlet mixes."""
+    mixes = np.random.default_rng(0).dirichlet(np.ones(len(SOURCES)), count)
+    proxy = shape | {"tokens": steps * shape["batch_tokens"]}
+    return [
+        {"run": f"run-{i:03d}", "weights": dict(zip(SOURCES, mix.tolist(), strict=True)), "seed": 0, "pools": {}, "proxy": proxy}
+        for i, mix in enumerate(mixes)
+    ]
+
+
+# ── as `mix train` does it ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def matrix_rate() -> float:
+    """Return the operations per CPU second of torch.mm on this core: float32, squares of 1,024; the best of ten."""
+    import torch
+
+    a, b, c = (torch.randn(1024, 1024) for _ in range(3))
+    best = float("inf")
+    for _ in range(10):
+        start = time.process_time()
+        torch.mm(a, b, out=c)
+        best = min(best, time.process_time() - start)
+    return 2 * 1024**3 / best
+
+
+def prepare(_: int) -> None:
+    """Import and compile what a worker of the engine has imported and compiled after its first task."""
+    from curate.mix.proxy import single_thread
+    from curate.mix.throughput import choose, tokens_per_second
+
+    single_thread()
+    tokens_per_second({"vocab": 300, "width": 32, "layers": 1, "heads": 2, "context": 32, "batch_tokens": 64}, 1, choose(1, "cpu"), steps=1)
+    time.sleep(1)  # so that every worker takes one
+
+
+def train_one(given: tuple[dict[str, Any], dict[str, list[str]], int]) -> tuple[float, float, float]:
+    """Train a proxy; return its CPU seconds, and the matrix rate before and after."""
+    from curate.mix.proxy import train_group
+
+    run, folders, vocab = given
+    before = matrix_rate()
+    start = time.process_time()
+    train_group([run], folders, vocab, where="cpu")
+    seconds = time.process_time() - start
+    return seconds, before, matrix_rate()
+
+
+def swarm(pool: Any, cores: int, runs: list[dict[str, Any]], folders: dict[str, list[str]], vocab: int) -> dict[str, float]:
+    """Train the runs on all cores; return tokens per second, and the share of the matrix rate."""
+    from curate.mix.model import flops_per_token
+
+    proxy = runs[0]["proxy"]
+    start = time.perf_counter()
+    found = pool.map(train_one, [(run, folders, vocab) for run in runs], chunksize=1)
+    rates = [rate for _, before, after in found for rate in (before, after)]
+    measuring = 20 * 2 * 1024**3 / statistics.median(rates) * len(runs) / cores  # the matrix rate's own time is not the swarm's
+    seconds = time.perf_counter() - start - measuring
+    spent = statistics.median(cpu for cpu, _, _ in found)
+    rate = statistics.median(rates)
+    done = proxy["tokens"] * flops_per_token({**proxy, "vocab": vocab}, proxy["context"])
+    return {"tokens_per_second": len(runs) * proxy["tokens"] / seconds, "matrix_gflops": rate / 1e9, "share": done / spent / rate}
+
+
+# ── one after another in plain PyTorch ────────────────────────────────────────────────────────────────────────────
+
+
+def plain(given: tuple[list[dict[str, Any]], dict[str, list[str]], int, int]) -> float:
+    """Train the runs one after another, as one would write it down; return tokens per second."""
+    import torch
+    import torch.nn.functional as functional
+
+    from curate.mix import model
+    from curate.mix.stream import Stream
+
+    runs, folders, vocab, threads = given
+    torch.set_num_threads(threads)
+
+    def loss_of(p: dict[str, Any], tokens: Any, heads: int) -> Any:
+        x = model.hidden_states(p, tokens[:, :, :-1], heads)[0]
+        return functional.cross_entropy(x @ p["embedding"][0].t(), tokens[0, :, 1:].reshape(-1))
+
+    def train(run: dict[str, Any], steps: int | None = None) -> None:
+        proxy, stream = run["proxy"], Stream(run, folders)
+        parameters = model.init_parameters({**proxy, "vocab": vocab}, [run["seed"]])
+        values = [value.requires_grad_() for value in parameters.values()]
+        optimizer = torch.optim.AdamW(values, lr=proxy["learning_rate"], fused=True)
+        for step in range(steps or stream.num_steps):
+            optimizer.zero_grad()
+            loss_of(parameters, torch.from_numpy(stream.batch(step))[None], proxy["heads"]).backward()
+            torch.nn.utils.clip_grad_norm_(values, 1.0)
+            optimizer.step()
+
+    train(runs[0], 1)
+    start = time.perf_counter()
+    for run in runs:
+        train(run)
+    return sum(run["proxy"]["tokens"] for run in runs) / (time.perf_counter() - start)
+
+
+# ── on a GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def gpu(shape: dict[str, Any], vocab: int) -> None:
+    """Compare the stacked group with one after another on a GPU, or say that there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        print("\nGPU: none here; the stacked path was not measured (tests run it on CPU tensors)")
+        return
+    from curate.mix.model import flops_per_token
+    from curate.mix.throughput import choose, choose_group_size, tokens_per_second
+
+    for width, layers in ((shape["width"], shape["layers"]), (256, 6), (512, 8)):
+        one = shape | {"width": width, "layers": layers, "vocab": vocab}
+        size = choose_group_size(one)
+        alone, together = tokens_per_second(one, 1, choose(2)), tokens_per_second(one, size, choose(2), steps=20)
+        flops = together * flops_per_token(one, one["context"]) / 1e12
+        print(f"GPU {torch.cuda.get_device_name()}, width {width}, {layers} layers: {size} together {together:,.0f} tokens/s, one {alone:,.0f},"
+              f" {together / alone:.1f} times; {flops:.1f} TFLOP/s of the model")  # fmt: skip
+
+
+# ── what users pay ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def regmix_flops_per_token() -> int:
+    """Return the operations of RegMix's 1M proxy on a token, counted as curate.mix.model counts them; its head is not tied."""
+    width, context = REGMIX["width"], REGMIX["context"]
+    matrices = REGMIX["vocab"] * width + REGMIX["layers"] * (4 * width * width + 3 * width * REGMIX["hidden"])
+    return 6 * matrices + 6 * REGMIX["layers"] * width * context
+
+
+def costs(shape: dict[str, Any], vocab: int, runs: int, tokens: int) -> None:
+    """Print the operations of both designs."""
+    from curate.mix.model import flops_per_token
+
+    ours, theirs = flops_per_token({**shape, "vocab": vocab}, shape["context"]), regmix_flops_per_token()
+    head = 6 * REGMIX["vocab"] * REGMIX["width"] / theirs
+    total, other = ours * runs * tokens, theirs * REGMIX["runs"] * REGMIX["tokens"]
+    print("\n| design | runs | tokens of each | MFLOP per token | FLOPs of the swarm |\n|---|---|---|---|---|")
+    print(f"| this spec | {runs} | {tokens:,} | {ours / 1e6:.1f} | {total:.3g} |")
+    print(f"| RegMix | {REGMIX['runs']} | {REGMIX['tokens']:,} | {theirs / 1e6:.1f}, {head:.0%} of it the head | {other:.3g} |")
+    print(f"{other / total:,.0f} times fewer; with RegMix's tokens per run it would be {other / (ours * runs * REGMIX['tokens']):,.0f} times")
+
+
+def main() -> None:
+    """Measure and print."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from curate.specs.load import resolved
+    from curate.specs.mix import Proxy
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--proxies", type=int, nargs="+", default=[8, 32, 128])
+    parser.add_argument("--steps", type=int, default=4, help="of each proxy")
+    parser.add_argument("--baseline", type=int, default=4, help="proxies of a turn of plain PyTorch; its speed does not depend on their number")
+    parser.add_argument("--vocab", type=int, default=VOCAB)
+    parser.add_argument("--proxy", type=json.loads, default={}, help='fields of the spec, as {"width": 64}')
+    parser.add_argument("--runs", type=int, default=24, help="of a swarm until its recommendation is stable")
+    parser.add_argument("--tokens", type=int, default=Proxy().tokens, help="of each of these runs")
+    parser.add_argument("--quick", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.proxies, arguments.steps, arguments.baseline = [4], 2, 2
+    shape, cores = resolved(Proxy(**arguments.proxy)), os.cpu_count() or 1
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as name, spawn.Pool(cores) as pool, spawn.Pool(1) as single:
+        write_tokens(Path(name), max(200_000, 2 * arguments.steps * shape["batch_tokens"]), arguments.vocab)
+        folders = {source: [str(Path(name) / source)] for source in SOURCES}
+        pool.map(prepare, range(cores), chunksize=1)
+        print(f"{cores} cores, load {os.getloadavg()[0]:.1f}; {shape}; vocabulary {arguments.vocab}; {arguments.steps} steps each")
+        print(
+            "| proxies | swarm, tokens/s | plain PyTorch, tokens/s | times | matrix rate, GFLOP/s per core | share of it |\n|---|---|---|---|---|---|"
+        )
+        for count in arguments.proxies:
+            runs = runs_of(count, shape, arguments.steps)
+            turns, before = [], []
+            for part in np.array_split(np.arange(count), max(1, count // 16)):  # in turns, since a machine is rarely quiet for long
+                before.append(single.apply(plain, ((runs[: arguments.baseline], folders, arguments.vocab, cores),)))
+                turns.append(swarm(pool, cores, [runs[i] for i in part], folders, arguments.vocab))
+            of = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
+            times = statistics.median(turn["tokens_per_second"] / rate for turn, rate in zip(turns, before, strict=True))
+            print(f"| {count} | {of['tokens_per_second']:,.0f} | {statistics.median(before):,.0f} | {times:.2f} |"
+                  f" {of['matrix_gflops']:.0f} | {of['share']:.0%} |", flush=True)  # fmt: skip
+    gpu(shape, arguments.vocab)
+    costs(shape, arguments.vocab, arguments.runs, arguments.tokens)
+
+
+if __name__ == "__main__":
+    main()

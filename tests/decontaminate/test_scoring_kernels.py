@@ -1,0 +1,157 @@
+"""The kernels between tokens and matches, against slow and plain versions of themselves."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from curate.decontaminate.lookup import EDGE, GAP_COST, JUMP_COST, MAX_MISSES, NAME_COST, NEAR, gram_hashes, score
+from curate.decontaminate.match import character_marks, characters_before
+from curate.decontaminate.shapes import DENSE_BYTES, DENSE_MARKS, spans_of_code
+
+RUN = 3
+
+
+def tiled(unit: list[int], document: list[int]) -> tuple[list[int], list[int]]:
+    """Return per token of the unit the length of the longest shared run over it, and where the first such run is."""
+    lengths, targets = [0] * len(unit), [-1] * len(unit)
+    for end in range(len(document)):
+        for last in range(len(unit)):
+            length = 0
+            while length <= min(end, last) and unit[last - length] == document[end - length]:
+                length += 1
+            goes_on = last + 1 < len(unit) and end + 1 < len(document) and unit[last + 1] == document[end + 1]
+            if length < RUN or goes_on:
+                continue
+            for k in range(last - length + 1, last + 1):
+                if length > lengths[k]:
+                    lengths[k], targets[k] = length, end - last + k
+    return lengths, targets
+
+
+def bridged(unit: list[int], capital: list[bool], document: list[int], upper: list[bool]) -> list[int]:
+    """Return per token of the unit where it is in the document, or -1: in a run, or in a gap beside one."""
+    lengths, targets = tiled(unit, document)
+    in_run = [length >= RUN for length in lengths]
+    for step in (1, -1):
+        for i in range(len(unit))[::step]:
+            if not in_run[i]:
+                continue
+            k, misses = i + step, 0
+            while 0 <= k < len(unit) and not in_run[k] and 0 <= (t := targets[i] - i + k) < len(document) and misses < MAX_MISSES:
+                if unit[k] == document[t]:
+                    targets[k] = t if targets[k] < 0 else targets[k]
+                    misses = 0
+                else:
+                    misses += not (capital[k] and upper[t])
+                k += step
+    return targets
+
+
+def information(targets: list[int], weights: list[list[float]], capital: list[bool], upper: list[bool]) -> float:
+    """Return what chains of runs say, less what their gaps and jumps cost."""
+    at = [i for i, t in enumerate(targets) if t >= 0]
+    chains: list[list[tuple[float, float]]] = []  # of (what a run says, what the gap before it costs)
+    behind = 0
+    for n, i in enumerate(at):
+        before = at[n - 1] if n else -99
+        if n and before == i - 1 and targets[i] == targets[before] + 1:
+            behind += 1
+            said, cost = chains[-1][-1]
+            chains[-1][-1] = (said + weights[min(behind, 2)][i], cost)
+            continue
+        behind, step = 0, targets[i] - targets[before] if n else 0
+        if n and 0 < step <= NEAR and i - before <= NEAR:
+            gap = range(before + 1, i)
+            names = step == i - before and all(capital[k] and upper[targets[before] + k - before] for k in gap)
+            chains[-1].append((weights[0][i], float(NAME_COST if names else GAP_COST)))
+        else:
+            chains.append([(weights[0][i], 0.0)])
+    total = sum(max(0.0, sum(max(0.0, said - cost) for said, cost in chain) - float(JUMP_COST)) for chain in chains)
+    return total + float(JUMP_COST) if total > 0 else 0.0
+
+
+def kernel_score(unit: list[int], capital: list[bool], document: list[int], upper: list[bool], weights: list[list[float]], text: bytes) -> Any:
+    m, n = len(unit), len(document)
+    units, doc = np.array(unit, np.uint64), np.array(document, np.uint64)
+    bounds, unit_start = np.array([0, n]), np.array([0, m])
+    candidates, found = np.array([[0, 0, n - 1]]), np.zeros(1, np.float32)
+    starts = np.arange(n) * 2
+    frozen = [np.array(w, np.float32) for w in weights]
+    arrays: list[Any] = [np.frombuffer(text, np.uint8), starts, starts + 1, gram_hashes(doc, bounds, RUN), doc, np.zeros(n, np.uint64)]
+    arrays += [np.array(upper), bounds, np.zeros(n, np.int64), unit_start, np.zeros(1, np.int32), gram_hashes(units, unit_start, RUN), units]
+    arrays += [np.zeros(m, np.uint64), np.array(capital), np.full(m, -1, np.int32), *frozen, np.zeros(1, np.float32)]
+    for array in arrays[8:]:
+        array.flags.writeable = False
+    score(candidates, *arrays, RUN, False, found)
+    return float(found[0]), candidates[0].tolist()
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1_000_000))
+def test_scores_are_those_of_the_slow_version(seed: int) -> None:
+    rng = random.Random(seed)
+    unit = [rng.randint(1, 400) for _ in range(rng.randint(4, 24))]
+    document: list[int] = []
+    while len(document) < 40:
+        if rng.random() < 0.5:
+            document += [rng.randint(1, 400) for _ in range(rng.randint(1, 5))]
+        else:
+            i = rng.randrange(len(unit))
+            document += [w if rng.random() < 0.85 else rng.randint(1, 400) for w in unit[i : i + rng.randint(1, 9)]]
+    capital, upper = ([rng.random() < 0.3 for _ in tokens] for tokens in (unit, document))
+    weights = [[rng.random() for _ in unit] for _ in range(3)]
+    found, (_, low, high) = kernel_score(unit, capital, document, upper, weights, b"a " * len(document))
+    targets = bridged(unit, capital, document, upper)
+    expected = information(targets, weights, capital, upper)
+    expected += float(EDGE) * ((targets[0] == 0) + (targets[-1] == len(document) - 1))  # no line or sentence ends elsewhere
+    assert found == pytest.approx(expected, abs=1e-4)
+    matched = [t for t in targets if t >= 0]
+    if matched:
+        assert (low, high) == (min(matched), max(matched))
+
+
+def test_all_of_a_text_says_what_its_words_say() -> None:
+    unit, flags = list(range(1, 31)), [False] * 30
+    weights = [[1.0] * 30, [0.6] * 30, [0.4] * 30]
+    assert kernel_score(unit, flags, unit, flags, weights, b"a " * 30)[0] == pytest.approx(1 + 0.6 + 28 * 0.4 + 2 * float(EDGE))
+    assert kernel_score(unit, flags, unit[:2] + [99] + unit[3:5], [False] * 5, weights, b"a " * 5)[0] == 0
+
+
+@given(
+    st.lists(
+        st.sampled_from(["words of prose, and more of it. ", "x = f(a[0]) + {b: c}\n", "\n", "(see below) ", "a" * 700, "if (a < b) {c = d;}\n"]),
+        max_size=30,
+    )
+)
+def test_every_dense_place_is_in_a_span(parts: list[str]) -> None:
+    texts = ["".join(parts).encode(), b"", "".join(parts[::-1]).encode()]
+    offsets = np.cumsum([0, *map(len, texts)])
+    data = np.frombuffer(b"".join(texts) or b"\0", np.uint8)
+    rows, begins, ends = spans_of_code(data, offsets)
+    assert (rows[1:] >= rows[:-1]).all()
+    assert ((begins[1:] >= ends[:-1]) | (rows[1:] > rows[:-1])).all()
+    assert (begins < ends).all()
+    assert (begins >= offsets[rows]).all()
+    assert (ends <= offsets[rows + 1]).all()
+    for row, text in enumerate(texts):
+        marks = [byte in b"=()[]{}<>+*/%|&^~@" for byte in text]
+        for p in range(len(text)):
+            if sum(marks[max(0, p + 1 - DENSE_BYTES) : p + 1]) >= DENSE_MARKS:
+                place = offsets[row] + p
+                assert ((rows == row) & (begins <= place) & (place < ends)).any()
+
+
+@given(st.text(alphabet="aé中😀 \n", max_size=300), st.integers(1, 40))
+def test_places_are_counted_in_characters(text: str, repeat: int) -> None:
+    text *= repeat
+    data = np.frombuffer(text.encode(), np.uint8)
+    marks = character_marks(data)
+    for characters in {0, 1, len(text) // 3, len(text)}:
+        part = text[:characters]
+        assert characters_before(data, marks, len(part.encode())) == len(part)
