@@ -23,7 +23,7 @@ class Event(msgspec.Struct, omit_defaults=True):
     """What one stage did with the document."""
 
     stage: str
-    outcome: str  # kept, measured, dropped, failed, created
+    outcome: str  # kept, measured, cut, dropped, failed, created
     reason: str = ""
     reasons: list[str] = []
     rules: list[dict[str, Any]] = []  # of a drop stage: every rule with what it compared
@@ -120,6 +120,12 @@ def _event(folder: Path, stage: Stage, key: str, row: dict[str, Any], present: b
         scores = {k: v for k, v in row.items() if isinstance(v, dict) and k != "origin"}
         made = {label.split(":")[0] for label in read_manifest(folder).schema}
         return Event(name, "measured", scores={k: v for k, v in scores.items() if k in made})
+    if stage.kind == "decontaminate":
+        matches = _query(
+            folder, "matches/*.parquet", "SELECT benchmark, item_id, variant, score, threshold, action FROM {files} WHERE doc_id = ?", [key]
+        )
+        outcome = "cut" if any(match["action"] == "span" for match in matches) else "kept"
+        return Event(name, outcome, detail={"matches": matches} if matches else {})
     return Event(name, "created" if stage.kind in ("ingest", "rephrase") else "kept", rules=_rules(folder, stage, row))
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -270,6 +272,22 @@ def test_explain_shows_scores_margins_and_survivors(project: Path) -> None:
 def command(project: Path, *options: str) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, "-m", "curate.cli", "run", "workflows/demo.yaml", *options]
     return subprocess.Popen(arguments, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def test_explain_says_that_a_document_was_cut(tmp_path: Path) -> None:
+    stage = {"source": "web", "kind": "decontaminate", "folder": "web/01-decontaminate"}
+    folder = tmp_path / stage["folder"]
+    (folder / "matches").mkdir(parents=True)
+    match = {"doc_id": "aaaaaa", "benchmark": "gsm8k", "item_id": "7", "variant": "verbatim", "score": 0.9, "threshold": 0.4, "action": "span"}
+    pq.write_table(pa.Table.from_pylist([match, match | {"doc_id": "bbbbbb", "action": "record"}]), folder / "matches/a.parquet")
+    pq.write_table(pa.table({"id": ["aaaaaa", "bbbbbb", "cccccc"], "text": ["x", "y", "z"]}), folder / "a.parquet")
+    ingest = {"source": "web", "kind": "ingest", "folder": "web/00-ingest"}
+    shutil.copytree(folder, tmp_path / ingest["folder"], ignore=shutil.ignore_patterns("matches"))
+    (tmp_path / "run.json").write_text(json.dumps({"name": "r", "spec_file": "", "spec": {}, "stages": [ingest, stage]}))
+    outcomes = [explain(tmp_path, name)[0].events[-1] for name in ("aaaaaa", "bbbbbb", "cccccc")]
+    assert [event.outcome for event in outcomes] == ["cut", "kept", "kept"]
+    assert outcomes[0].detail["matches"][0]["item_id"] == "7"
+    assert "gsm8k" in as_text(explain(tmp_path, "bbbbbb")[0])
 
 
 def test_killed_and_run_again_the_bytes_are_the_same(project: Path) -> None:

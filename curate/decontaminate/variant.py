@@ -36,7 +36,7 @@ SIBLING = "template_sibling"
 MIN_DENSITY = 0.75  # share of the tokens, between the first and the last that are matched, that a leak keeps
 MIN_SPAN_DENSITY = 0.67  # the same between the first and the last of all
 FRAGMENT, MIN_FRAGMENT_DENSITY = 0.3, 0.85  # where so much of the item is missing, what is there must be much as it was
-MOSTLY_MISSING, WEAK_MARGIN = 0.4, 3.0  # and where so much is, with little evidence to spare, it must not be cut from a sentence
+WEAK_MARGIN = 2.0  # with less evidence to spare it must not be cut from a sentence
 BREAK = re.compile(rb"[\n.?!:>]|.{40}")
 SHORT_RUN, LONG_RUN = 3, 5
 FIRM_SHARE = 0.8  # of the score that is needed must be in what is left without strays
@@ -137,8 +137,8 @@ def variant(block: Block, view: View, found: Alignment, same_text: bool, channel
     """Name how the document's text differs from the unit's, which is of `channel`.
 
     `same_text`: they are equal but for white space. Choices that are short leave holes, in another order, that mean nothing. A
-    solution with other numbers is that of another instance. `margin` is the evidence beyond what is needed: with little of it, less
-    than half of an item, cut out of the middle of a sentence, is a phrase that instances share.
+    solution with other numbers is that of another instance. `margin` is the evidence beyond what is needed: with little of it,
+    a part of an item, cut out of the middle of a sentence, is a phrase that instances share.
     """
     if view.is_code:
         return "verbatim" if same_text else "identifiers_renamed" if found.matched.mean() > 0.6 else "truncated"
@@ -151,7 +151,7 @@ def variant(block: Block, view: View, found: Alignment, same_text: bool, channel
     if equal is not None and (holes or missing > 0.4 * m) and (equal < 0.5 or (equal == 0.5 and found.numbers >= 3)):
         return SIBLING
     fragment = missing > FRAGMENT * m
-    if missing > MOSTLY_MISSING * m and margin < WEAK_MARGIN and _mid_sentence(block, found, head >= cut, tail >= cut):
+    if fragment and margin < WEAK_MARGIN and _mid_sentence(block, found, head >= cut, tail >= cut):
         return SIBLING
     span = found.matched[found.item_first : found.item_last + 1]
     if "choices" not in channel and (found.density < (MIN_FRAGMENT_DENSITY if fragment else MIN_DENSITY) or span.mean() < MIN_SPAN_DENSITY):

@@ -14,6 +14,8 @@ order of sums (Dao 2022), Liger's chunked cross-entropy (Hsu 2024).
 
 from __future__ import annotations
 
+import functools
+import math
 import mmap
 from typing import Any
 
@@ -44,7 +46,7 @@ class Scratch:
 
     def take(self, name: str, *shape: int) -> Tensor:
         """Return the buffer `name` in this shape."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         if name not in self._named or self._named[name].numel() < size:
             self._named[name] = self._cut(size)
         return self._named[name][:size].view(shape)
@@ -200,6 +202,7 @@ def _norm_back(dy: Tensor, x: Tensor, gain: Tensor, inverse: Tensor, dx: Tensor,
     _normalize_back(dy.numpy(), x.numpy(), gain.numpy(), inverse.numpy(), dx.numpy(), dgain.numpy())
 
 
+@functools.lru_cache(maxsize=8)
 def _angles(length: int, size: int) -> Tensor:
     """Return cosines and sines, [2, length, size / 2]."""
     return torch.stack(rotary(length, size, torch.device("cpu")))
