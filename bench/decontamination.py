@@ -129,7 +129,9 @@ def recall_rows(index: Index, items: Items, chosen: list[int], hosts: list[str],
 
 
 def print_recall(rows: list[list[Any]], names: list[str], wrong: int, clean: int) -> None:
-    print(f"\nPrecision is at one leak in {1 / PREVALENCE:,.0f} documents, with the upper bound of the false positives on the hosts.")
+    print(
+        f"\nPrecision is at one leak in {1 / PREVALENCE:,.0f} documents, with the upper bound of the false positives on the hosts and clean corpora."
+    )
     print(
         f"{'benchmark':10} {'disguise':32} {'n':>4} {'curate':>7} {'95 % interval':>15} {'scannable':>9} {'enough':>7} {'of':>4} {'overlap':>7} {'precision':>9}"
     )
@@ -140,10 +142,10 @@ def print_recall(rows: list[list[Any]], names: list[str], wrong: int, clean: int
         print(f"{b:10} {d:32} {n:4} {share:7.1%} {f'{low:.1%}–{high:.1%}':>15} {able:9.1%} {told:7.1%} {of:4} {where:7.2f} {precise:9.1%}   {peer}")
 
 
-def print_clean(corpora: dict[str, list[str]], index: Index, others: Peers) -> tuple[int, int]:
-    """Print false positives per corpus; return those of the first, and its size."""
+def print_clean(corpora: dict[str, list[str]], real: set[str], index: Index, others: Peers) -> tuple[int, int]:
+    """Print false positives per corpus; return those of the hosts and clean corpora together, and their size."""
     print(f"\n{'clean corpus':28} {'documents':>9} {'curate':>6} {'per million':>24} {'siblings':>8}   " + "   ".join(others))
-    first = None
+    total = [0, 0]
     for name, texts in corpora.items():
         if not texts:
             continue
@@ -157,8 +159,9 @@ def print_clean(corpora: dict[str, list[str]], index: Index, others: Peers) -> t
             f"{name[:28]:28} {len(texts):9,} {counted:6,} {span:>24} {siblings:8,}   "
             + "   ".join(f"{w:>{len(n)},}" for w, n in zip(wrong, others, strict=True))
         )
-        first = first or (counted, len(texts))
-    return first or (0, 0)
+        if name in real:
+            total = [total[0] + counted, total[1] + len(texts)]
+    return total[0], total[1]
 
 
 def print_speed(items: Items, corpora: dict[str, list[str]]) -> None:
@@ -235,11 +238,12 @@ def main() -> None:
         chosen += sorted(rng.sample(own, min(given.items, len(own))))
         print(f"{name}: {len(own):,} items, {sum(not table[i]['indexed'] for i in own):,} unscannable")
     corpora = {Path(given.hosts).name: second, **{Path(path).name: read_texts(path, given.documents) for path in given.clean}}
+    real = set(corpora)
     for item in (read_items(given.other, "--other").items if given.other else [])[: given.documents]:
         solved = "\n".join([*item.choices, item.channels.get("solution", "")])
         corpora.setdefault(f"other benchmark: {item.benchmark}", []).append(f"{question(item)}\n{solved}")
     hard = negatives(second_items.items, second, given.seed, 300)
-    wrong, clean = print_clean({**corpora, **hard}, index, others)
+    wrong, clean = print_clean({**corpora, **hard}, real, index, others)
     print_recall(recall_rows(index, second_items, chosen, second, others, given.seed), list(others), wrong, clean)
     print_speed(items, corpora)
 

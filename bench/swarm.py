@@ -6,7 +6,8 @@
 
 Two ways, in turns on the same machine: as `curate mix train` runs a swarm (one single-threaded process per core, each training one proxy
 after another with curate.mix.proxy), and plain PyTorch (the same model, whole logits, autograd, AdamW) in one process with all threads.
-Tokens per second are of the wall clock. The share of the matrix rate is in CPU seconds of the workers: operations of the model (6 per
+Tokens per second are of the wall clock, and mean little while other processes run. Tokens per CPU second, against plain PyTorch on one thread, is a
+ratio that a busy machine changes less; threads share a step out at a loss, so that it is a lower bound of the gain. The share of the matrix rate is in CPU seconds of the workers: operations of the model (6 per
 parameter and token, attention's causal half; the optimizer not counted) over what torch.mm does with float32 squares of 1,024 in the same
 processes, before and after.
 """
@@ -120,14 +121,19 @@ def swarm(pool: Any, cores: int, runs: list[dict[str, Any]], folders: dict[str, 
     spent = statistics.median(cpu for cpu, _, _ in found)
     rate = statistics.median(rates)
     done = proxy["tokens"] * flops_per_token({**proxy, "vocab": vocab}, proxy["context"])
-    return {"tokens_per_second": len(runs) * proxy["tokens"] / seconds, "matrix_gflops": rate / 1e9, "share": done / spent / rate}
+    return {
+        "tokens_per_second": len(runs) * proxy["tokens"] / seconds,
+        "tokens_per_cpu_second": proxy["tokens"] / spent,
+        "matrix_gflops": rate / 1e9,
+        "share": done / spent / rate,
+    }
 
 
 # ── one after another in plain PyTorch ────────────────────────────────────────────────────────────────────────────
 
 
-def plain(given: tuple[list[dict[str, Any]], dict[str, list[str]], int, int]) -> float:
-    """Train the runs one after another, as one would write it down; return tokens per second."""
+def plain(given: tuple[list[dict[str, Any]], dict[str, list[str]], int, int]) -> tuple[float, float]:
+    """Train the runs one after another, as one would write it down; return tokens per second, and per CPU second of all threads."""
     import torch
     import torch.nn.functional as functional
 
@@ -153,10 +159,11 @@ def plain(given: tuple[list[dict[str, Any]], dict[str, list[str]], int, int]) ->
             optimizer.step()
 
     train(runs[0], 1)
-    start = time.perf_counter()
+    start, spent = time.perf_counter(), time.process_time()
     for run in runs:
         train(run)
-    return sum(run["proxy"]["tokens"] for run in runs) / (time.perf_counter() - start)
+    tokens = sum(run["proxy"]["tokens"] for run in runs)
+    return tokens / (time.perf_counter() - start), tokens / (time.process_time() - spent)
 
 
 # ── on a GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,13 +179,23 @@ def gpu(shape: dict[str, Any], vocab: int) -> None:
     from curate.mix.model import flops_per_token
     from curate.mix.throughput import choose, choose_group_size, tokens_per_second
 
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    torch.mm(a, b)
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(10):
+        torch.mm(a, b)
+    torch.cuda.synchronize()
+    peak = 10 * 2 * 8192**3 / (time.perf_counter() - start)
+    print(f"\nGPU {torch.cuda.get_device_name()}: {peak / 1e12:.0f} TFLOP/s in bfloat16 squares of 8,192")
     for width, layers in ((shape["width"], shape["layers"]), (256, 6), (512, 8)):
         one = shape | {"width": width, "layers": layers, "vocab": vocab}
         size = choose_group_size(one)
         alone, together = tokens_per_second(one, 1, choose(2)), tokens_per_second(one, size, choose(2), steps=20)
-        flops = together * flops_per_token(one, one["context"]) / 1e12
-        print(f"GPU {torch.cuda.get_device_name()}, width {width}, {layers} layers: {size} together {together:,.0f} tokens/s, one {alone:,.0f},"
-              f" {together / alone:.1f} times; {flops:.1f} TFLOP/s of the model")  # fmt: skip
+        share = together * flops_per_token(one, one["context"]) / peak
+        print(
+            f"width {width}, {layers} layers: {size} together {together:,.0f} tokens/s, one {alone:,.0f}, {together / alone:.1f} times; {share:.0%} of the matrix rate"
+        )
 
 
 # ── what users pay ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -216,7 +233,9 @@ def main() -> None:
     parser.add_argument("--baseline", type=int, default=4, help="proxies of a turn of plain PyTorch; its speed does not depend on their number")
     parser.add_argument("--vocab", type=int, default=VOCAB)
     parser.add_argument("--proxy", type=json.loads, default={}, help='fields of the spec, as {"width": 64}')
-    parser.add_argument("--runs", type=int, default=24, help="of a swarm until its recommendation is stable")
+    parser.add_argument(
+        "--runs", type=int, default=54, help="of a swarm until its recommendation is stable; default: 3 × (sources + 1) for RegMix's 17"
+    )
     parser.add_argument("--tokens", type=int, default=Proxy().tokens, help="of each of these runs")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
@@ -230,18 +249,22 @@ def main() -> None:
         pool.map(prepare, range(cores), chunksize=1)
         print(f"{cores} cores, load {os.getloadavg()[0]:.1f}; {shape}; vocabulary {arguments.vocab}; {arguments.steps} steps each")
         print(
-            "| proxies | swarm, tokens/s | plain PyTorch, tokens/s | times | matrix rate, GFLOP/s per core | share of it |\n|---|---|---|---|---|---|"
+            "| proxies | swarm, tokens/s | plain, all threads | times | swarm, tokens per CPU second | plain, one thread | times | matrix GFLOP/s | share |"
         )
+        print("|" + "---|" * 9)
         for count in arguments.proxies:
             runs = runs_of(count, shape, arguments.steps)
-            turns, before = [], []
+            few, turns = runs[: arguments.baseline], []
             for part in np.array_split(np.arange(count), max(1, count // 16)):  # in turns, since a machine is rarely quiet for long
-                before.append(single.apply(plain, ((runs[: arguments.baseline], folders, arguments.vocab, cores),)))
-                turns.append(swarm(pool, cores, [runs[i] for i in part], folders, arguments.vocab))
+                wide, _ = single.apply(plain, ((few, folders, arguments.vocab, cores),))
+                _, narrow = single.apply(plain, ((few[:1], folders, arguments.vocab, 1),))
+                turn = swarm(pool, cores, [runs[i] for i in part], folders, arguments.vocab)
+                times = {"times": turn["tokens_per_second"] / wide, "cpu_times": turn["tokens_per_cpu_second"] / narrow}
+                turns.append(turn | times | {"wide": wide, "narrow": narrow})
             of = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
-            times = statistics.median(turn["tokens_per_second"] / rate for turn, rate in zip(turns, before, strict=True))
-            print(f"| {count} | {of['tokens_per_second']:,.0f} | {statistics.median(before):,.0f} | {times:.2f} |"
-                  f" {of['matrix_gflops']:.0f} | {of['share']:.0%} |", flush=True)  # fmt: skip
+            cells = [f"{of['tokens_per_second']:,.0f}", f"{of['wide']:,.0f}", f"{of['times']:.2f}", f"{of['tokens_per_cpu_second']:,.0f}"]
+            cells += [f"{of['narrow']:,.0f}", f"{of['cpu_times']:.2f}", f"{of['matrix_gflops']:.0f}", f"{of['share']:.0%}"]
+            print(f"| {count} | {' | '.join(cells)} |", flush=True)
     gpu(shape, arguments.vocab)
     costs(shape, arguments.vocab, arguments.runs, arguments.tokens)
 

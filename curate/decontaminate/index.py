@@ -49,7 +49,8 @@ class Options:
     min_tokens: int = 4  # a unit with fewer cannot be told from chance
     min_information: float = 2.6  # nor one with less in it
     base_threshold: float = 0.2  # share of a unit's information that must be found, however long it is
-    formulaic_threshold: float = 0.45  # the same for solutions, choices and code, which are made of common phrases
+    formulaic_threshold: float = 0.45  # the same for solutions and choices, which are made of common phrases
+    code_threshold: float = 0.3  # and for code
     evidence: float = 2.8  # and so much information beyond that share; calibration replaces it
     least_evidence: float = 2.5
     min_whole_tokens: int = 8  # a unit without so much evidence in it counts when all of it is there, if it has so many tokens
@@ -157,6 +158,8 @@ class Index:
 
     def bases(self, view: View) -> NDArray[np.float32]:
         """Return the share of its information, float32 [U], that must be found of each unit before anything counts as evidence."""
+        if view.is_code:
+            return np.full(view.num_units, self.options.code_threshold, np.float32)
         formulaic = np.isin(view.unit_channel, [CHANNEL_NAMES.index(name) for name in FORMULAIC])
         return np.where(formulaic, self.options.formulaic_threshold, self.options.base_threshold).astype(np.float32)
 

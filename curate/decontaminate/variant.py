@@ -36,7 +36,8 @@ SIBLING = "template_sibling"
 MIN_DENSITY = 0.75  # share of the tokens, between the first and the last that are matched, that a leak keeps
 MIN_SPAN_DENSITY = 0.67  # the same between the first and the last of all
 FRAGMENT, MIN_FRAGMENT_DENSITY = 0.3, 0.85  # where so much of the item is missing, what is there must be much as it was
-WEAK_MARGIN = 2.0  # with less evidence to spare it must not be cut from a sentence
+SCANT_MARGIN = 0.5  # with so little evidence to spare it must be exactly as it was
+MOSTLY_MISSING, WEAK_MARGIN = 0.45, 2.0  # and where so much is, with little evidence to spare, it must not be cut from a sentence
 BREAK = re.compile(rb"[\n.?!:>]|.{40}")
 SHORT_RUN, LONG_RUN = 3, 5
 FIRM_SHARE = 0.8  # of the score that is needed must be in what is left without strays
@@ -151,7 +152,9 @@ def variant(block: Block, view: View, found: Alignment, same_text: bool, channel
     if equal is not None and (holes or missing > 0.4 * m) and (equal < 0.5 or (equal == 0.5 and found.numbers >= 3)):
         return SIBLING
     fragment = missing > FRAGMENT * m
-    if fragment and margin < WEAK_MARGIN and _mid_sentence(block, found, head >= cut, tail >= cut):
+    if (missing > MOSTLY_MISSING * m or (fragment and holes)) and margin < WEAK_MARGIN and _mid_sentence(block, found, head >= cut, tail >= cut):
+        return SIBLING
+    if fragment and holes and margin < SCANT_MARGIN:  # a template's words around another's
         return SIBLING
     span = found.matched[found.item_first : found.item_last + 1]
     if "choices" not in channel and (found.density < (MIN_FRAGMENT_DENSITY if fragment else MIN_DENSITY) or span.mean() < MIN_SPAN_DENSITY):

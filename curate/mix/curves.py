@@ -1,7 +1,7 @@
 """Two parametric laws, c + exp(a·w) and c + (s·w)^−g with s ≥ 0, fitted many times at once by damped least squares.
 
 Parameters, all unbounded: [log c, log g (power only), a or log s]. Weak priors keep what the runs do not determine near plausible values:
-the floor near 0.6 of the best score, the power near 0.5, the coefficients near each other, and no s below a fiftieth of their mean: with a
+the floor near 0.6 of the best score, the power near 0.5, the coefficients near each other, and no s below a twentieth of their mean: with a
 free exponent and worthless sources, a corner that no run shows was predicted to cost hundreds of bits. How much the runs weigh against the
 priors is not fixed but estimated with the fit (empirical Bayes by expectation-maximization, MacKay 1992): the size of what the law leaves,
 and how far the coefficients lie apart. A law that cannot express the truth then stays smooth, and does not chase it into the corners.
@@ -25,8 +25,8 @@ ROUNDS = 6  # of expectation-maximization
 LEAST_REST = 0.002  # of the scores' spread: what a law leaves is never taken to be smaller
 APART = {"log_linear": 3.0, "power": 2.0}  # prior spread of the coefficients
 APART_COUNT = 4.0  # how many coefficients that belief is worth
-FLOOR_SPREAD, POWER_SPREAD, LEVEL_SPREAD = 0.7, 0.4, 20.0
-LEAST_WORTH = 0.02  # of the mean over sources: a token of any source is worth that much
+FLOOR_SPREAD, POWER_SPREAD, LEVEL_SPREAD = 0.7, 0.3, 20.0
+LEAST_WORTH = 0.05  # of the mean over sources: a token of any source is worth that much
 EXTRA = {"log_linear": 1, "power": 2}  # parameters before the coefficients
 
 

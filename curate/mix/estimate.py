@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from curate.mix.stage import kept_by
 from curate.specs.load import load_spec, resolved
 from curate.specs.mix import Mix
 
-STEPS = 3  # that are timed, after one that is not
 BYTES_PER_PARAMETER = 16  # weight, gradient and two moments, in float32
 
 
@@ -23,6 +21,7 @@ def estimate(spec_file: Path) -> dict[str, Any]:
 
     Trains a few steps on noise. Later phases and further rounds of a sequential swarm are not counted.
     """
+    from curate.mix import throughput
     from curate.mix.model import flops_per_token, num_parameters
     from curate.tokens.tokenizer import Encoder
 
@@ -38,7 +37,7 @@ def estimate(spec_file: Path) -> dict[str, Any]:
     for count, proxy, tokens in parts:
         shape = resolved(proxy) | {"vocab": vocab}
         flops += count * tokens * flops_per_token(shape, proxy.context)
-        seconds += count * tokens / tokens_per_second(shape)
+        seconds += count * tokens / throughput.tokens_per_second(shape, 1, throughput.choose(1, "cpu"))
         most = max(most, num_parameters(shape))
     cores = os.cpu_count() or 1
     summary = {
@@ -62,24 +61,3 @@ def _further(spec: Mix, planned: int) -> int:
     if spec.swarm.batch is None:
         return 0
     return max(0, (spec.swarm.max_runs or 0) - planned) or spec.swarm.batch
-
-
-def tokens_per_second(shape: dict[str, Any]) -> float:
-    """Return how many tokens one core trains a proxy of this shape on in a second, optimizer left out."""
-    import torch
-
-    from curate.mix import model
-    from curate.mix.proxy import single_thread
-
-    single_thread()
-    parameters = model.init_parameters(shape, [0])
-    for value in parameters.values():
-        value.requires_grad_()
-    rows = shape["batch_tokens"] // shape["context"]
-    tokens = torch.randint(0, shape["vocab"], (1, rows, shape["context"] + 1), generator=torch.Generator().manual_seed(0))
-    start = time.perf_counter()
-    for step in range(STEPS + 1):
-        if step == 1:
-            start = time.perf_counter()
-        model.losses(parameters, tokens, shape["heads"]).sum().backward()  # type: ignore[no-untyped-call]
-    return float(STEPS * rows * shape["context"] / (time.perf_counter() - start))

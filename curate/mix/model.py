@@ -1,10 +1,10 @@
 """A small modern decoder, K of them at once: rotary positions, RMSNorm (also of queries and keys), SwiGLU, tied head.
 
-Every parameter has a leading dimension K and every product is batched, so a group of members trains as one model; members never meet,
-and a NaN in one stays there. With K = 1 this costs nothing measurable on a CPU. The loss is fused: logits exist for CHUNK positions at a
-time, and their gradient is taken at once, since a whole [tokens, vocabulary] matrix is what a small model spends its time on.
+This is the definition. Every parameter has a leading dimension K and every product is batched, so that a group of members trains as one model on
+a GPU; members never meet, and a NaN in one stays there. On a CPU a group has one member, and curate.mix.fused does the same with less traffic.
+The loss is fused: logits exist for CHUNK positions at a time, and their gradient is taken at once.
 
-Float32. Weights are stored as safetensors (a JSON header, then raw little-endian tensors), which needs no library to read or write.
+Weights are stored as safetensors (a JSON header, then raw little-endian tensors), which needs no library to read or write.
 Follows Llama (Touvron 2023), query-key norm (Henry 2020), Liger's fused cross-entropy (Hsu 2024).
 """
 
@@ -183,7 +183,7 @@ def read_weights(path: Path) -> tuple[Parameters, dict[str, Any]]:
         for name, entry in header.items():
             begin, end = (8 + size + offset for offset in entry["data_offsets"])
             array = np.frombuffer(data[begin:end], "<f4").reshape(entry["shape"])
-            parameters[name] = torch.from_numpy(array.copy())[None]
+            parameters[name] = torch.tensor(array)[None]  # PyTorch aligns its memory, on which the last bit of a product may depend
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"is not the weights of a proxy: {error}", where=str(path)) from error
     return parameters, about

@@ -1,9 +1,9 @@
-"""Train a group of proxies as one stacked model, and store them.
+"""Train a group of proxies as one stacked model, store them, and score what is stored.
 
-AdamW with warm-up and a cosine, in float32, on one thread, with deterministic kernels: the same run gives the same bits on the same machine.
-Clipping, loss and schedule are per member, so a member's result equals that of training it alone up to the rounding of batched
-products (a test holds it to 1e-4), and the group size is a matter of speed only: 1 on a CPU core. A member that diverges is
-reported as failed with the step at which it did; it never enters an average.
+AdamW with warm-up and a cosine, float32 weights, one thread, deterministic kernels: the same run gives the same bits on the same machine,
+killed and resumed or not. On a CPU core a group has one member (curate.mix.fused); on a GPU as many as pay (curate.mix.throughput). Clipping,
+loss and schedule are per member, so a member's result equals that of training it alone up to the rounding of batched products, and the
+group size is a matter of speed only. A member that diverges is reported as failed with the step at which it did; it never enters an average.
 
 A stored proxy keeps all that is needed to score it again, so changed suites need no training.
 """

@@ -73,6 +73,12 @@ def sample_mixes(
     return [as_shares(names, mix) for mix in mixes[:num_runs]]
 
 
+def draw_mix(natural: Array, limits: Limits, seed: list[int]) -> Array:
+    """Return one Dirichlet draw as a swarm has them by default, without groups."""
+    space = _Space(natural, limits, middle(limits) if limits.parts else natural, list(range(len(natural))), [])
+    return _inside(space, lambda random: _draw(random, Swarm(), space), seed)
+
+
 def _levels(names: list[str], traits: Mapping[str, Traits]) -> tuple[Tree, list[list[int]]]:
     """Return the tree of groups, sources and buckets, and the buckets of each source that has some."""
     groups: dict[str, dict[str, list[int]]] = {}

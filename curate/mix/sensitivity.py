@@ -116,7 +116,8 @@ def _farthest(problem: Problem, weights: Array, evaluate: Evaluate, most: float,
     """Return the mix that is farthest along a direction of those within the limits and with an objective of at most `most`."""
     from scipy.optimize import minimize as slsqp
 
-    straight = _last_good(problem, evaluate, most, weights, project(weights + along, problem.limits))
+    evaluate = _once(evaluate)
+    straight = _last_good(problem, most, weights, project(weights + along, problem.limits))
     room = {"type": "ineq", "fun": lambda w: (most - evaluate(w)[0]) / LOSS, "jac": lambda w: -evaluate(w)[1] / LOSS}
     found = slsqp(
         lambda w: (-float(along @ w), -along),
@@ -125,40 +126,58 @@ def _farthest(problem: Problem, weights: Array, evaluate: Evaluate, most: float,
         method="SLSQP",
         bounds=list(zip(problem.limits.low, problem.limits.high, strict=True)),
         constraints=[*linear_constraints(problem.limits), room],
-        options={"maxiter": 60, "ftol": 1e-7},
+        options={"maxiter": 40, "ftol": 1e-5},
     )
     if not np.isfinite(found.x).all():
         return straight
-    bent = _last_good(problem, evaluate, most, weights, project(np.asarray(found.x), problem.limits))
+    bent = _last_good(problem, most, weights, project(np.asarray(found.x), problem.limits))
     return bent if along @ bent > along @ straight else straight
 
 
-def _last_good(problem: Problem, evaluate: Evaluate, most: float, here: Array, there: Array) -> Array:
+def _once(evaluate: Evaluate) -> Evaluate:
+    """Return the function with its last result kept: the solver asks for value and gradient apart."""
+    last: list[tuple[bytes, tuple[float, Array]]] = []
+
+    def remembered(w: Array) -> tuple[float, Array]:
+        if not last or last[0][0] != w.tobytes():
+            last[:] = [(w.tobytes(), evaluate(w))]
+        return last[0][1]
+
+    return remembered
+
+
+def _last_good(problem: Problem, most: float, here: Array, there: Array) -> Array:
     """Return the last mix on the way from `here` that costs at most `most`. All are within the limits, since the limits are convex."""
-    if evaluate(there)[0] <= most:
-        return there
-    low, high = 0.0, 1.0
-    for _ in range(30):
-        part = (low + high) / 2
-        low, high = (part, high) if evaluate(here + part * (there - here))[0] <= most else (low, part)
-    return here + low * (there - here)
+    first, last = 0.0, 1.0
+    for _ in range(3):
+        parts = np.linspace(first, last, 33)
+        good = _costs(problem, here + parts[:, None] * (there - here)) <= most
+        good[0] = True
+        if good.all():
+            first = last
+            break
+        bad = int(np.argmin(good))
+        first, last = float(parts[bad - 1]), float(parts[bad])
+    return here + first * (there - here)
+
+
+def _costs(problem: Problem, mixes: Array) -> Array:
+    """Return the objective `bits` of mixes [mixes, sources] as the fits to all runs see it, [mixes]."""
+    ratio = np.log(np.maximum(mixes, FLOOR) / np.maximum(problem.natural, FLOOR))
+    return np.asarray(relative_bits(problem, full_fits(problem), mixes)[0] + problem.pull * (mixes * ratio).sum(1))
 
 
 def _trades(problem: Problem, weights: Array, most: float) -> list[dict[str, Any]]:
     """Return the largest trades of one source for another, a source in one trade only."""
-    size, fits = len(weights), full_fits(problem)
+    size = len(weights)
     pairs = [(i, j) for i in range(size) for j in range(size) if i != j and weights[i] > NEAR]
     steps = np.array([np.eye(size)[j] - np.eye(size)[i] for i, j in pairs])
     most_share = np.array([_room(problem.limits, weights, step) for step in steps])
 
-    def cost(mixes: Array) -> Array:
-        ratio = np.log(np.maximum(mixes, FLOOR) / np.maximum(problem.natural, FLOOR))
-        return np.asarray(relative_bits(problem, fits, mixes)[0] + problem.pull * (mixes * ratio).sum(1))
-
     low, high = np.zeros(len(pairs)), most_share
     for _ in range(30):
         part = (low + high) / 2
-        good = cost(weights + part[:, None] * steps) <= most
+        good = _costs(problem, weights + part[:, None] * steps) <= most
         low, high = np.where(good, part, low), np.where(good, high, part)
     used: set[int] = set()
     trades: list[dict[str, Any]] = []
@@ -187,8 +206,8 @@ def _room(limits: Limits, weights: Array, step: Array) -> float:
 def trade_offs(problem: Problem, solution: Solution) -> dict[str, dict[str, float]]:
     """Return suite → {natural, solved, best}: predicted bits per byte, `best` under the mix that the limits allow for this suite alone."""
     found = {}
-    starts = [solution.weights, *starts_of(problem)]
     for suite, fitted in problem.laws.items():
+        starts = [solution.weights, problem.natural, problem.mixes[int(np.argmin(problem.scores[suite]))]]
         alone = msgspec.structs.replace(problem, laws={suite: fitted}, importance={suite: 1.0}, pull=0.0, protected=())
         best = minimize(alone, fewest_bits(alone, {suite: fitted.full}), starts)
         row = fitted.full.predict(np.stack([problem.natural, solution.weights, best]))[0]

@@ -71,6 +71,7 @@ class Eval(Spec, frozen=True, kw_only=True):
     gold: str | None = None  # field with the index of the right one
     joined_by: str = " "  # stands between context and continuation, and is scored with the continuation
     max_items: Positive | None = None  # the first so many items; null: all
+    shots: Annotated[int, Meta(ge=0)] = 0  # so many of the first items stand before each of the others, and are not scored
 
     def __post_init__(self) -> None:
         if self.continuation is not None and self.choices is not None:

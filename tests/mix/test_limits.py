@@ -199,7 +199,7 @@ def slow_projection(weights: Array, limits: Limits) -> Array:
     return best
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(seed=st.integers(0, 1_000_000), scale=st.sampled_from([0.1, 1.0, 30.0]))
 def test_projection_gives_the_nearest_feasible_mix(seed: int, scale: float) -> None:
     limits = random_limits(seed, feasible=True)
