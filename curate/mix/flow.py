@@ -154,6 +154,7 @@ def recommend(problem: solve.Problem, fitted: Fitted, setting: Setting | None = 
         "gain_uncorrected": found.gain_uncorrected,
         "gain_over_uniform": list(found.gain_over_uniform),
         "predictions": found.predictions,
+        "keep_natural": found.keep_natural,
         "nearest_run": found.nearest_run,
         "usual_distance": found.usual_distance,
         "warnings": found.warnings,

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from curate.errors import SpecError
 from curate.mix.feasible import middle, project, violation
-from curate.mix.limits import Limits, Traits, limits_of, natural_weights
-from curate.specs.mix import Constraints, Swarm
+from curate.mix.limits import Limits, Traits, natural_weights
+from curate.specs.mix import Swarm
 
 Array = NDArray[np.float64]
 Tree = list[Any]  # of indices of leaves, nested: groups of sources of buckets
@@ -49,7 +49,7 @@ class _Space(msgspec.Struct, frozen=True):
 
 def sample_mixes(
     swarm: Swarm,
-    limits: Limits | Constraints,
+    limits: Limits,
     tokens: Mapping[str, int],
     traits: Mapping[str, Traits] = {},
 ) -> list[dict[str, float]]:
@@ -58,8 +58,6 @@ def sample_mixes(
     `tokens` are those available per leaf. Raises SpecError when `runs` are too few to fit a law.
     """
     names = sorted(tokens)
-    if isinstance(limits, Constraints):
-        limits = limits_of(limits, tokens, None, traits)
     num_runs = swarm.runs or 3 * (len(names) + 1)
     if num_runs < len(names) + 2:
         raise SpecError(f"{num_runs} runs cannot tell {len(names)} sources apart", where="swarm.runs", hint=f"{3 * (len(names) + 1)} is the default")

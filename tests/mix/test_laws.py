@@ -12,8 +12,9 @@ from scipy.stats import spearmanr
 from curate.errors import InputError
 from curate.mix import gp, trees
 from curate.mix.law import PREFERENCE, Fit, choose_law, fit
+from curate.mix.limits import free
 from curate.mix.sample import sample_mixes
-from curate.specs.mix import Constraints, Swarm
+from curate.specs.mix import Swarm
 
 Array = NDArray[np.float64]
 WORTH = np.array([0.05, 1.0, 3.0, 0.4])
@@ -21,7 +22,7 @@ WORTH = np.array([0.05, 1.0, 3.0, 0.4])
 
 def swarm(sources: int, runs: int, seed: int = 0) -> Array:
     tokens = {f"s{i:02d}": int(size) for i, size in enumerate(np.exp(np.random.default_rng(0).normal(14, 1, sources)))}
-    return np.array([list(mix.values()) for mix in sample_mixes(Swarm(runs=runs, seed=seed), Constraints(), tokens)])
+    return np.array([list(mix.values()) for mix in sample_mixes(Swarm(runs=runs, seed=seed), free(sorted(tokens)), tokens)])
 
 
 def power_truth(mixes: Array) -> Array:
