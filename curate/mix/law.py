@@ -53,6 +53,10 @@ class SuiteLaw(msgspec.Struct, frozen=True):
     scales: Array  # how uncertain the law without a run says that it is there, [runs]
     groups: NDArray[np.int64]  # the fit of `left_out` that is without the run, [runs]
 
+    def scale_at(self, mixes: Array) -> Array:
+        """Return how uncertain the law says that it is at mixes, in the units of `scales`, [mixes]."""
+        return spread(self.full.kind, self.full.fixed, self.full.values, self.mixes, np.ones((1, len(self.mixes))), np.atleast_2d(mixes))[0]
+
     def predict(self, mixes: Array, level: float = 0.9) -> tuple[Array, Array, Array]:
         """Return mean, low and high, each [mixes]: the interval for a new measurement, at least as wide as the noise.
 
@@ -61,7 +65,7 @@ class SuiteLaw(msgspec.Struct, frozen=True):
         at = np.atleast_2d(mixes)
         mean = self.full.predict(at)[0]
         around = self.left_out.predict(at)[self.groups]
-        here = spread(self.full.kind, self.full.fixed, self.full.values, self.mixes, np.ones((1, len(self.mixes))), at)[0]
+        here = self.scale_at(at)
         size = (np.abs(self.residuals) / self.scales)[:, None] * here
         low, high = -_quantile(size - around, level), _quantile(around + size, level)
         least = 1.645 * (self.noise or 0.0)

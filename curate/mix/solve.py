@@ -189,12 +189,14 @@ def _curse(problem: Problem, full: Fits, refits: Fits, optima: Array) -> float:
 def gain_interval(problem: Problem, refits: Fits, w: Array, rival: Array, curse: float) -> Interval:
     """Return the gain of `w` over `rival`, less the winner's curse, with its 90 % interval.
 
-    A resample's gain gets the leave-one-out errors of one run at random, the same run for all suites, as the error of the law at `w`.
+    A resample's gain gets the leave-one-out errors of one run at random, the same run for all suites, as the error of the law at `w`: in
+    units of what the law thinks of its uncertainty, so that a run in a far corner does not speak for mixes in the middle.
     """
     chosen = np.random.default_rng(1).integers(len(problem.mixes), size=RESAMPLES)
     error = np.zeros(len(problem.mixes))
     for suite, scale in scales(problem).items():
-        error += scale * problem.laws[suite].residuals
+        fitted = problem.laws[suite]
+        error += scale * fitted.residuals / fitted.scales * float(fitted.scale_at(w)[0])
     both = np.stack([w, rival])
     drawn = np.diff(relative_bits(problem, refits, both))[:, 0] + error[chosen]
     mean = float(np.diff(relative_bits(problem, full_fits(problem), both)[0])[0]) - curse
