@@ -55,7 +55,8 @@ class SuiteLaw(msgspec.Struct, frozen=True):
 
     def scale_at(self, mixes: Array) -> Array:
         """Return how uncertain the law says that it is at mixes, in the units of `scales`, [mixes]."""
-        return spread(self.full.kind, self.full.fixed, self.full.values, self.mixes, np.ones((1, len(self.mixes))), np.atleast_2d(mixes))[0]
+        ones = np.ones((1, len(self.mixes)))
+        return np.asarray(spread(self.full.kind, self.full.fixed, self.full.values, self.mixes, ones, np.atleast_2d(mixes))[0])
 
     def predict(self, mixes: Array, level: float = 0.9) -> tuple[Array, Array, Array]:
         """Return mean, low and high, each [mixes]: the interval for a new measurement, at least as wide as the noise.
