@@ -86,7 +86,7 @@ class Swarm(Spec, frozen=True, kw_only=True):
     """The mixes that proxies are trained on: the natural, the uniform, one that leans on each source, and Dirichlet draws."""
 
     runs: Positive | None = None  # null: 3 × (sources + 1)
-    design: str = "dirichlet"  # of the mixes that follow: dirichlet, space_filling or d_optimal
+    design: str | None = None  # of the mixes that follow: dirichlet, space_filling, d_optimal; null: space_filling from 12 sources on, else dirichlet
     batch: Positive | None = None  # further runs, so many at a time, where the laws are unsure of the best mix; null: none
     max_runs: Positive | None = None  # with batch: the most runs in all; null: 10 × (sources + 1)
     strengths: tuple[AboveZero, AboveZero] = (2.0, 30.0)  # of the Dirichlet draws; log-uniform; small: far from the center
@@ -98,7 +98,7 @@ class Swarm(Spec, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.strengths[0] > self.strengths[1]:
             raise ValueError("strengths are [lowest, highest]")
-        if self.design not in DESIGNS:
+        if self.design is not None and self.design not in DESIGNS:
             raise ValueError(f"unknown design '{self.design}'\nhint: known: {', '.join(DESIGNS)}")
         if self.max_runs is not None and self.batch is None:
             raise ValueError("max_runs needs batch\nhint: runs says how many there are without it")

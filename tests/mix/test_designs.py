@@ -131,3 +131,12 @@ def test_shares_are_joined_by_name() -> None:
     assert as_vector({"web": 0.7, "math": 0.3}, ["math", "web"]).tolist() == [0.3, 0.7]
     with pytest.raises(SpecError, match="missing: \\['math'\\]; unknown: \\['maths'\\]"):
         as_vector({"web": 0.7, "maths": 0.3}, ["math", "web"])
+
+
+@pytest.mark.parametrize(("sources", "design"), [(4, "dirichlet"), (12, "space_filling")])
+def test_the_design_follows_the_number_of_sources_unless_it_is_named(sources: int, design: str) -> None:
+    tokens = {f"s{i:02d}": 1000 * (i + 1) for i in range(sources)}
+    limits = free(sorted(tokens))
+    default, named = (sample_mixes(Swarm(runs=sources + 6, design=name), limits, tokens) for name in (None, design))
+    other = sample_mixes(Swarm(runs=sources + 6, design="dirichlet" if design == "space_filling" else "space_filling"), limits, tokens)
+    assert default == named != other
