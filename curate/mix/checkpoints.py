@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor
 
 from curate.mix.model import Parameters
 from curate.mix.stream import Stream
@@ -37,21 +37,21 @@ def fingerprint(runs: Sequence[Mapping[str, Any]], streams: Sequence[Stream], vo
     return digest.hexdigest()
 
 
-def store(path: Path, mark: str, parameters: Parameters, optimizer: torch.optim.Optimizer, seen: NDArray[np.float64]) -> None:
+def store(path: Path, mark: str, parameters: Parameters, optimizer: torch.optim.Optimizer, seen: Tensor) -> None:
     """Write a checkpoint after `len(seen)` steps, in place of the one that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = {
         "mark": mark,
         "parameters": {k: v.detach() for k, v in parameters.items()},
         "optimizer": optimizer.state_dict(),
-        "seen": torch.from_numpy(seen),
+        "seen": seen.cpu(),
     }
     beside = path.with_name(f"{path.name}.{os.getpid()}.part")
     torch.save(whole, beside)
     beside.replace(path)
 
 
-def restore(path: Path, mark: str, parameters: Parameters, optimizer: torch.optim.Optimizer, seen: NDArray[np.float64]) -> int:
+def restore(path: Path, mark: str, parameters: Parameters, optimizer: torch.optim.Optimizer, seen: Tensor) -> int:
     """Bring parameters, optimizer and losses to where the checkpoint was taken; return the next step, 0 when there is none."""
     for torn in path.parent.glob(f"{path.name}.*.part"):
         torn.unlink(missing_ok=True)
@@ -68,5 +68,5 @@ def restore(path: Path, mark: str, parameters: Parameters, optimizer: torch.opti
             parameters[name].copy_(value)
     optimizer.load_state_dict(whole["optimizer"])
     steps = len(whole["seen"])
-    seen[:steps] = whole["seen"].numpy()
+    seen[:steps] = whole["seen"].to(seen.device)
     return steps

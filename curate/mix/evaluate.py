@@ -28,6 +28,7 @@ from curate.mix.suites import Part, Suite
 
 WINDOW_TOKENS = 4096  # tokens that go through the model at once
 CHUNK = 256  # positions whose logits exist at once
+ON_GPU = 16  # times as many of both on a GPU
 LN2 = float(np.log(2))
 
 SCORES = pa.schema(
@@ -78,9 +79,10 @@ def _nats(parameters: model.Parameters, parts: list[Part], heads: int, context: 
     embedding = parameters["embedding"]
     result = np.zeros((len(embedding), len(parts)))
     todo = sorted(windows(parts, context), key=lambda w: (w.end - w.begin, w.part, w.begin))
+    room = WINDOW_TOKENS * (ON_GPU if embedding.is_cuda else 1)
     while todo:
         length = todo[-1].end - todo[-1].begin
-        batch = [todo.pop() for _ in range(min(len(todo), max(1, WINDOW_TOKENS // length)))]
+        batch = [todo.pop() for _ in range(min(len(todo), max(1, room // length)))]
         tokens, wanted = np.zeros((len(batch), length), np.int64), np.zeros((len(batch), length - 1), bool)
         for row, window in enumerate(batch):
             size = window.end - window.begin
@@ -109,10 +111,10 @@ def token_losses(parameters: model.Parameters, tokens: Tensor, heads: int, wante
         x = model.hidden_states(parameters, given.expand(len(embedding), -1, -1), heads)
     chosen = wanted.reshape(-1).nonzero()[:, 0]
     x, targets = x[:, chosen], tokens[:, 1:].reshape(-1)[chosen]
-    parts = []
-    for start in range(0, len(targets), CHUNK):
-        logits = torch.bmm(x[:, start : start + CHUNK], embedding.transpose(1, 2))
-        right = targets[start : start + CHUNK].expand(len(embedding), -1)[..., None]
+    parts, chunk = [], CHUNK * (ON_GPU if embedding.is_cuda else 1)
+    for start in range(0, len(targets), chunk):
+        logits = torch.bmm(x[:, start : start + chunk], embedding.transpose(1, 2))
+        right = targets[start : start + chunk].expand(len(embedding), -1)[..., None]
         parts.append(torch.logsumexp(logits, -1) - logits.gather(2, right)[..., 0])
     return torch.cat(parts, 1)
 

@@ -2,7 +2,7 @@
 
 This is the definition. Every parameter has a leading dimension K and every product is batched, so that a group of members trains as one model on
 a GPU; members never meet, and a NaN in one stays there. On a CPU a group has one member, and curate.mix.fused does the same with less traffic.
-The loss is fused: logits exist for CHUNK positions at a time, and their gradient is taken at once.
+The loss is fused: LOGITS logits exist at a time, and their gradient is taken at once.
 
 Weights are stored as safetensors (a JSON header, then raw little-endian tensors), which needs no library to read or write.
 Follows Llama (Touvron 2023), query-key norm (Henry 2020), Liger's fused cross-entropy (Hsu 2024).
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from curate.errors import InputError
 
-CHUNK = 256  # positions whose logits exist at once
+LOGITS = 1 << 22  # logits that exist at once, over all members
+GPU_LOGITS = 1 << 28  # likewise on a GPU
 THETA = 10_000.0  # base of the rotary frequencies
 EPSILON = 1e-6  # of the norms
 
@@ -79,60 +80,73 @@ def flops_per_token(shape: Mapping[str, int], context: int) -> int:
     return 6 * matrices + 6 * shape["layers"] * shape["width"] * context
 
 
-def hidden_states(parameters: Parameters, tokens: Tensor, heads: int) -> Tensor:
-    """Return the last hidden states, [K, rows · length, width], for `tokens`, int64 [K, rows, length]."""
+def hidden_states(parameters: Parameters, tokens: Tensor, heads: int, kind: torch.dtype = torch.float32) -> Tensor:
+    """Return the last hidden states, float32 [K, rows · length, width], for `tokens`, int64 [K, rows, length].
+
+    `kind` is the precision of products and of attention; weights, norms and what layers hand on are float32.
+    """
     K, rows, length = tokens.shape
-    embedding = parameters["embedding"]
-    width = embedding.shape[2]
-    x = _rms(torch.stack([F.embedding(tokens[k].reshape(-1), embedding[k]) for k in range(K)]))
+    width = parameters["embedding"].shape[2]
+    x = _rms(_embedded(parameters["embedding"], tokens.reshape(K, -1)))
     cos, sin = rotary(length, width // heads, x.device)
     for i in range(sum(name.endswith(".qkv") for name in parameters)):
         p = {name: parameters[f"layers.{i}.{name}"] for name in ("attention_norm", "qkv", "output", "mlp_norm", "gate_up", "down")}
         y = _rms(x) * p["attention_norm"][:, None, :]
-        q, k, v = torch.bmm(y, p["qkv"]).view(K * rows, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-        q, k = _rms(_rotate(q, cos, sin)), _rms(_rotate(k, cos, sin))
+        q, k, v = _product(y, p["qkv"], kind).view(K * rows, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        q, k = _rms(_rotate(q, cos, sin)).to(kind), _rms(_rotate(k, cos, sin)).to(kind)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + torch.bmm(mixed.transpose(1, 2).reshape(K, rows * length, width), p["output"])
-        gate, up = torch.bmm(_rms(x) * p["mlp_norm"][:, None, :], p["gate_up"]).chunk(2, -1)
-        x = x + torch.bmm(F.silu(gate) * up, p["down"])
+        x = x + _product(mixed.transpose(1, 2).reshape(K, rows * length, width), p["output"], kind)
+        gate, up = _product(_rms(x) * p["mlp_norm"][:, None, :], p["gate_up"], kind).chunk(2, -1)
+        x = x + _product(F.silu(gate) * up, p["down"], kind)
     return _rms(x) * parameters["norm"][:, None, :]
 
 
-def losses(parameters: Parameters, tokens: Tensor, heads: int) -> Tensor:
-    """Return the mean loss of each member, nats per token, [K], for sequences int64 [K, rows, length + 1]."""
-    x = hidden_states(parameters, tokens[:, :, :-1], heads)
-    return _FusedLoss.apply(x, parameters["embedding"], tokens[:, :, 1:].reshape(len(tokens), -1))  # type: ignore[no-any-return, no-untyped-call]
+def _embedded(embedding: Tensor, tokens: Tensor) -> Tensor:
+    """Return the embeddings of tokens [K, T], [K, T, width], by one look-up in the tables of all members."""
+    K, vocab, width = embedding.shape
+    first = torch.arange(K, device=tokens.device)[:, None] * vocab
+    return F.embedding((tokens + first).view(-1), embedding.reshape(K * vocab, width)).view(K, -1, width)
+
+
+def _product(a: Tensor, b: Tensor, kind: torch.dtype) -> Tensor:
+    return torch.bmm(a.to(kind), b.to(kind))
+
+
+def losses(parameters: Parameters, tokens: Tensor, heads: int, kind: torch.dtype = torch.float32) -> Tensor:
+    """Return the mean loss of each member, nats per token, [K], for sequences int64 [K, rows, length + 1]; `kind` as for `hidden_states`."""
+    x = hidden_states(parameters, tokens[:, :, :-1], heads, kind)
+    return _FusedLoss.apply(x.to(kind), parameters["embedding"], tokens[:, :, 1:].reshape(len(tokens), -1))  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _FusedLoss(torch.autograd.Function):
-    """Mean cross-entropy of x · embeddingᵀ, with its gradient computed in the forward pass, chunk by chunk."""
+    """Mean cross-entropy of x · embeddingᵀ, with its gradient computed in the forward pass, some positions at a time.
+
+    The target is taken off by comparing columns, and not by a scatter: what lies between the products is then one pass for a compiler.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-        kind = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        total = torch.zeros(len(x), dtype=torch.float32, device=x.device)
-        grad_x, grad_embedding = torch.empty_like(x, dtype=torch.float32), torch.zeros_like(embedding)
-        with torch.autocast(x.device.type, enabled=False):
-            rows = embedding.to(kind)
-            for start in range(0, x.shape[1], CHUNK):
-                here = x[:, start : start + CHUNK].to(kind)
-                wanted = targets[:, start : start + CHUNK, None]
-                chances = torch.softmax(torch.bmm(here, rows.transpose(1, 2)).float(), -1)
-                right = chances.gather(2, wanted)
-                total -= right.clamp_min(1e-30).log().sum((1, 2))
-                chances.scatter_(2, wanted, right - 1)
-                chances = chances.to(kind)
-                grad_x[:, start : start + CHUNK] = torch.bmm(chances, rows)
-                grad_embedding += torch.bmm(chances.transpose(1, 2), here)
+        K, vocab, _ = embedding.shape
+        rows, columns = embedding.to(x.dtype), torch.arange(vocab, device=x.device)
+        total = torch.zeros(K, dtype=torch.float32, device=x.device)
+        grad_x, grad_embedding = torch.empty_like(x), torch.zeros_like(embedding)
+        step = max(64, (GPU_LOGITS if x.is_cuda else LOGITS) // (K * vocab))
+        for start in range(0, x.shape[1], step):
+            here, wanted = x[:, start : start + step], targets[:, start : start + step, None]
+            logits = torch.bmm(here, rows.transpose(1, 2)).float()
+            sums = torch.logsumexp(logits, -1, keepdim=True)
+            total += (sums - logits.gather(2, wanted)).sum((1, 2))
+            slope = (torch.exp(logits - sums) - (columns == wanted).float()).to(x.dtype)
+            grad_x[:, start : start + step] = torch.bmm(slope, rows)
+            grad_embedding += torch.bmm(slope.transpose(1, 2), here)
         ctx.save_for_backward(grad_x, grad_embedding)
-        ctx.count = x.shape[1]
         return total / x.shape[1]
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
         grad_x, grad_embedding = ctx.saved_tensors
-        scale = grads[0][:, None, None] / ctx.count
-        return grad_x * scale, grad_embedding * scale, None
+        scale = grads[0][:, None, None] / grad_x.shape[1]
+        return (grad_x * scale).to(grad_x.dtype), grad_embedding * scale, None
 
 
 def _rms(x: Tensor) -> Tensor:

@@ -10,10 +10,12 @@ A stored proxy keeps all that is needed to score it again, so changed suites nee
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from torch import Tensor
 from curate.errors import InputError
 from curate.mix import checkpoints, model, throughput
 from curate.mix.evaluate import score_suites, write_scores
-from curate.mix.stream import Stream
+from curate.mix.stream import Stream, streams_of
 from curate.mix.suites import load_once
 from curate.mix.throughput import choose_group_size, device
 from curate.tokens.tokenizer import Encoder
@@ -40,10 +42,11 @@ Folders = Mapping[str, Sequence[Path | str]]
 
 
 def single_thread() -> None:
-    """Make PyTorch repeatable: one thread, deterministic kernels."""
+    """Make PyTorch repeatable: one thread, deterministic kernels. New memory is not filled, since nothing reads it."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def train_group(
@@ -58,28 +61,64 @@ def train_group(
     single_thread()
     proxy = runs[0]["proxy"]
     assert all(run["proxy"] == proxy for run in runs), "the runs of a group have one proxy"
-    how = throughput.choose(len(runs), where)
-    streams = [Stream(run, folders) for run in runs]
-    parameters = {name: value.to(how.device) for name, value in _first_parameters(runs, vocab).items()}
-    optimizer = _optimizer(parameters, proxy)
-    seen = np.zeros((streams[0].num_steps, len(runs)))
-    mark = "" if checkpoint is None else checkpoints.fingerprint(runs, streams, vocab, how)
-    first = 0 if checkpoint is None else checkpoints.restore(checkpoint, mark, parameters, optimizer, seen)
+    streams = streams_of(runs, folders)
+    with throughput.claimed(where) as here:
+        how = throughput.choose(len(runs), here)
+        parameters = {name: value.to(how.device) for name, value in _first_parameters(runs, vocab).items()}
+        kept = None if checkpoint is None else (checkpoint, checkpoints.fingerprint(runs, streams, vocab, how))
+        seen = _steps(streams, parameters, proxy, how, kept)
+        done = {name: value.detach().cpu() for name, value in parameters.items()}
+    return done, [_report(streams[k], seen[:, k], vocab, _finite(done, k)) | {"trained_on": how.words} for k in range(len(runs))]
+
+
+def _steps(
+    streams: Sequence[Stream], parameters: model.Parameters, proxy: Mapping[str, Any], how: throughput.How, kept: tuple[Path, str] | None
+) -> np.ndarray[Any, Any]:
+    """Take all steps of a group, in place; return the losses, [steps, K]. They stay on the device until somebody needs them.
+
+    `kept`: the file of the checkpoint, and what it is known by.
+    """
+    optimizer, count = _optimizer(parameters, proxy), streams[0].num_steps
+    seen = torch.zeros((count, len(streams)), dtype=torch.float64, device=how.device)
+    first = 0 if kept is None else checkpoints.restore(*kept, parameters, optimizer, seen)
     add_gradients = throughput.gradients_of(how)
     saved = time.monotonic()
-    for step in range(first, streams[0].num_steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(proxy, step, streams[0].num_steps)
-        tokens = torch.from_numpy(np.stack([stream.batch(step) for stream in streams])).to(how.device)
-        seen[step] = add_gradients(parameters, tokens, proxy["heads"])
-        _clip(list(parameters.values()))
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=False)
-        if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-            checkpoints.store(checkpoint, mark, parameters, optimizer, seen[: step + 1])
-            saved = time.monotonic()
-    done = {name: value.detach().cpu() for name, value in parameters.items()}
-    return done, [_report(streams[k], seen[:, k], vocab, _finite(done, k)) | {"trained_on": how.words} for k in range(len(runs))]
+    with contextlib.closing(_batches(streams, first, how.device)) as given:
+        for step, tokens in given:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(proxy, step, count)
+            seen[step] = add_gradients(parameters, tokens, proxy["heads"])
+            _clip(list(parameters.values()))
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=False)
+            if kept is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                checkpoints.store(*kept, parameters, optimizer, seen[: step + 1])
+                saved = time.monotonic()
+    return seen.cpu().numpy()
+
+
+def _batches(streams: Sequence[Stream], first: int, device: str) -> Generator[tuple[int, Tensor]]:
+    """Yield (step, tokens) from step `first` on; tokens are int64 [K, rows, context + 1] on `device`.
+
+    For a GPU the next batch is put together while the device works on this one.
+    """
+
+    def put_together(step: int) -> Tensor:
+        tokens = torch.from_numpy(np.stack([stream.batch(step) for stream in streams]))
+        return tokens if on_cpu else tokens.pin_memory()
+
+    on_cpu = torch.device(device).type == "cpu"
+    steps = range(first, streams[0].num_steps)
+    if on_cpu:
+        yield from ((step, put_together(step)) for step in steps)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        coming = [pool.submit(put_together, step) for step in steps[:1]]
+        for step in steps:
+            tokens = coming.pop().result()
+            if step + 1 < steps.stop:
+                coming.append(pool.submit(put_together, step + 1))
+            yield step, tokens.to(device, non_blocking=True)
 
 
 def _first_parameters(runs: Sequence[Mapping[str, Any]], vocab: int) -> model.Parameters:

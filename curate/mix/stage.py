@@ -18,13 +18,15 @@ arithmetic; on one machine they are the same bits every time.
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from curate.corpus import Manifest, read_manifest, sha256_of, write_json
+from curate.corpus import Manifest, read_manifest, sha256_of
 from curate.engine import Context, StagePlan, Work, complete, complete_all, make_plan
 from curate.mix import flow
 from curate.mix.data import Data, gather, in_phase
@@ -33,7 +35,7 @@ from curate.mix.solved import read_solved
 from curate.project import resolve, root_of
 from curate.specs.load import load_spec, resolved
 from curate.specs.mix import Mix
-from curate.tasks import code_version, hash_of
+from curate.tasks import Plan, code_version, hash_of
 
 STEPS = ("train", "evaluate", "fit", "solve", "confirm")
 _TASKS = "curate.mix.tasks"
@@ -62,7 +64,6 @@ class _Mixing(msgspec.Struct, frozen=True):
     made_from: dict[str, str]
     context: Context
     say: Say
-    group: int  # proxies that are trained as one model
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -80,9 +81,8 @@ def run_mix(
     spec = load_spec(spec_file, Mix)
     data = gather(spec, spec_file, tokens, tokenizer)
     setting = Setting(spec, data.tokens, data.traits, kept=kept_by(spec, spec_file, data))
-    group = _group_size(spec, data, folder)
     rivals = _rivals(spec, spec_file)
-    mixing = _Mixing(setting, data, folder, rivals, _made_from(spec, spec_file, data), context, say, group)
+    mixing = _Mixing(setting, data, folder, rivals, _made_from(spec, spec_file, data), context, say)
     manifest = _steps(mixing, until)
     used: dict[str, int] = {}
     for phase in spec.phases if until == "confirm" else ():
@@ -94,7 +94,7 @@ def run_mix(
         before = {leaf: used.get(leaf, 0) for leaf in inside.tokens}
         setting = Setting(narrow, inside.tokens, inside.traits, {}, before, str(start), phase.min_document_tokens)
         made_from = _made_from(narrow, spec_file, inside) | {"phase before": hash_of(msgspec.to_builtins(solved))}
-        mixing = _Mixing(setting, inside, folder / "phases" / phase.name, rivals, made_from, context, say, group)
+        mixing = _Mixing(setting, inside, folder / "phases" / phase.name, rivals, made_from, context, say)
         manifest = _steps(mixing, until)
     return manifest
 
@@ -142,14 +142,14 @@ def _asked(mixing: _Mixing, name: str) -> dict[str, Any]:
 
 
 def _train(mixing: _Mixing, runs: list[flow.Run], folder: Path) -> Manifest:
-    """Train proxies, `group` of them as one model."""
+    """Train proxies, a group of them as one model."""
     data, code = mixing.data, code_version(*_TRAINING, libraries=("torch", "numpy", "tokenizers"))
     leaves = mixing.setting.leaves
     inputs = [str(data.tokenizer), *(str(path) for leaf in leaves for path in data.folders[leaf])]
     sums = [sha256_of(data.tokenizer), *(data.contents[leaf] for leaf in leaves)]
     sums += [sha256_of(Path(mixing.setting.start))] if mixing.setting.start is not None else []
     options = {"folders": {leaf: len(data.folders[leaf]) for leaf in leaves}}
-    groups = [runs[i : i + mixing.group] for i in range(0, len(runs), mixing.group)]
+    groups = grouped(runs, folder / "proxies", lambda count: _group_size(mixing, runs[0]["proxy"], count))
     work = [Work(group[0]["run"], inputs, sums, {"runs": group}) for group in groups]
     return complete(make_plan("train", f"{_TASKS}:train_task", folder / "proxies", options, code, work), mixing.context, source="mix", code=code)
 
@@ -271,23 +271,54 @@ def _made_from(spec: Mix, spec_file: Path, data: Data) -> dict[str, str]:
     return found
 
 
-def _group_size(spec: Mix, data: Data, folder: Path) -> int:
-    """Return how many proxies are trained as one model: one on CPUs, on a GPU what a short measurement says, which is remembered."""
-    if spec.swarm.group is not None:
-        return spec.swarm.group
-    if not Path("/dev/nvidia0").exists():  # importing torch to ask would take longer than a rerun with nothing to do
+# ── groups of proxies ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def grouped(runs: list[flow.Run], folder: Path, size_for: Callable[[int], int]) -> list[list[flow.Run]]:
+    """Return the runs in the groups that are trained as one model each, of about equal sizes.
+
+    A group that was planned in `folder` before stays one as long as its runs are wanted as they were, so that runs that a spec adds do not
+    train earlier ones again. `size_for` returns the size of groups, given how many runs are left.
+    """
+    wanted = {run["run"]: run for run in runs}
+    groups = []
+    for group in _planned(folder):
+        if all(wanted.get(run["run"]) == run for run in group):
+            groups.append([wanted.pop(run["run"]) for run in group])
+    left = list(wanted.values())
+    if left:
+        count = -(-len(left) // size_for(len(left)))
+        edges = [len(left) * i // count for i in range(count + 1)]
+        groups += [left[begin:end] for begin, end in itertools.pairwise(edges)]
+    return groups
+
+
+def _planned(folder: Path) -> list[list[flow.Run]]:
+    """Return the groups of an earlier plan."""
+    try:
+        plan = msgspec.json.decode((folder / "plan.json").read_bytes(), type=Plan)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return []
+    return [task.options["runs"] for task in plan.tasks]
+
+
+def _group_size(mixing: _Mixing, proxy: Mapping[str, Any], count: int) -> int:
+    """Return how many of `count` proxies are trained as one model: one on CPUs; on GPUs what a short measurement says, but all GPUs have work."""
+    if mixing.setting.spec.swarm.group is not None:
+        return mixing.setting.spec.swarm.group
+    gpus = num_gpus()
+    if not gpus:
         return 1
-    from curate.mix.proxy import choose_group_size, device
+    from curate.mix.throughput import choose_group_size, claimed
     from curate.tokens.tokenizer import Encoder
 
-    shape = resolved(spec.proxy) | {"vocab": Encoder.open(data.tokenizer).vocab_size}
-    note, about = folder / "group.json", hash_of(shape)
-    try:
-        known = msgspec.json.decode(note.read_bytes(), type=dict[str, int])
-    except (FileNotFoundError, msgspec.DecodeError):
-        known = {}
-    if about not in known:
-        known[about] = choose_group_size(shape, device())
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(note, known)
-    return known[about]
+    shape = {**proxy, "vocab": Encoder.open(mixing.data.tokenizer).vocab_size}
+    with claimed() as where:
+        return max(1, min(choose_group_size(shape, where), -(-count // gpus)))
+
+
+def num_gpus() -> int:
+    """Return how many GPUs this process may use, without PyTorch, whose import would take longer than a rerun with nothing to do."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return there if visible is None else min(there, len([name for name in visible.split(",") if name.strip()]))

@@ -45,30 +45,32 @@ def pool_tokens(tokens: Mapping[str, int], target_tokens: int, proxy_tokens: int
     return {name: int(count * proxy_tokens / target_tokens) if target_tokens > count else None for name, count in sorted(tokens.items())}
 
 
+Pools = dict[tuple[str, int], Packed]  # (source, seed) → its sequences in their seeded order
+
+
 class Stream:
     """The sequences of one run: `batch(step)` gives int64 [rows, context + 1]."""
 
-    def __init__(self, run: Mapping[str, Any], folders: Mapping[str, Sequence[Path | str]]) -> None:
-        """`run` is as curate.mix.flow plans it; `folders` maps each source to its folders of token shards.
+    def __init__(self, run: Mapping[str, Any], folders: Mapping[str, Sequence[Path | str]], pools: Pools | None = None) -> None:
+        """`run` is as curate.mix.flow plans it; `folders` maps each source to its folders of token shards; `pools`: what was read before.
 
         Raises InputError when the two name different sources, or when a source is too small for one sequence.
         """
         proxy, seed = run["proxy"], run["seed"]
-        if set(folders) != set(run["weights"]):
-            raise InputError(
-                f"the mix names {', '.join(sorted(run['weights']))}; there are tokens of {', '.join(sorted(folders))}", where=f"run {run['run']}"
-            )
         self.rows = proxy["batch_tokens"] // proxy["context"]
         self.num_steps = max(1, proxy["tokens"] // (self.rows * proxy["context"]))
-        names, self._source, draw = slots(run["weights"], self.rows * self.num_steps, seed)
+        names, self._source, draw = _slots_of(run, folders)
         self._packed: list[Packed | None] = []
         self._row = np.zeros(len(draw), np.int64)
         for s, name in enumerate(names):
             mine = self._source == s
-            packed = _pool(run, name, folders[name], int(mine.sum())) if mine.any() else None
-            self._packed.append(packed)
-            if packed is not None:
+            packed = None
+            if mine.any():
+                most = _most_tokens(run, name, int(mine.sum()))
+                known = (pools or {}).get((name, seed))
+                packed = known.first(most) if known is not None else _read(run, folders[name], most)
                 self._row[mine] = packed.draws(int(mine.sum()))
+            self._packed.append(packed)
         self.realized = {name: int((self._source == s).sum()) * proxy["context"] for s, name in enumerate(names)}
         self.repeats = {name: self.realized[name] / len(p.tokens) if p is not None else 0.0 for name, p in zip(names, self._packed, strict=True)}
         self._context = proxy["context"]
@@ -84,9 +86,35 @@ class Stream:
         return result
 
 
-def _pool(run: Mapping[str, Any], name: str, folders: Sequence[Path | str], num_draws: int) -> Packed:
-    """Read what a run needs of a source: its pool, but at least one sequence, and never more than it draws."""
+def streams_of(runs: Sequence[Mapping[str, Any]], folders: Mapping[str, Sequence[Path | str]]) -> list[Stream]:
+    """Return the streams of a group of runs of one proxy. Runs with the same seed read a source in the same order, so it is read once."""
+    most: dict[tuple[str, int], int] = {}
+    for run in runs:
+        names, source, _ = _slots_of(run, folders)
+        for s, name in enumerate(names):
+            if count := int((source == s).sum()):
+                key = (name, run["seed"])
+                most[key] = max(most.get(key, 0), _most_tokens(run, name, count))
+    pools = {(name, seed): _read(dict(runs[0]) | {"seed": seed}, folders[name], count) for (name, seed), count in most.items()}
+    return [Stream(run, folders, pools) for run in runs]
+
+
+def _slots_of(run: Mapping[str, Any], folders: Mapping[str, Sequence[Path | str]]) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    proxy = run["proxy"]
+    if set(folders) != set(run["weights"]):
+        raise InputError(
+            f"the mix names {', '.join(sorted(run['weights']))}; there are tokens of {', '.join(sorted(folders))}", where=f"run {run['run']}"
+        )
+    rows = proxy["batch_tokens"] // proxy["context"]
+    return slots(run["weights"], rows * max(1, proxy["tokens"] // (rows * proxy["context"])), run["seed"])
+
+
+def _most_tokens(run: Mapping[str, Any], name: str, num_draws: int) -> int:
+    """Return how many tokens of a source a run needs: its pool, but at least one sequence, and never more than it draws."""
     context, pool = run["proxy"]["context"], run["pools"].get(name)
     wanted = num_draws * context + 1
-    most = wanted if pool is None else min(wanted, max(pool, context + 1))
-    return Packed(folders, context, run["seed"], most, run.get("min_document_tokens", 1))
+    return int(wanted if pool is None else min(wanted, max(pool, context + 1)))
+
+
+def _read(run: Mapping[str, Any], folders: Sequence[Path | str], most: int) -> Packed:
+    return Packed(folders, run["proxy"]["context"], run["seed"], most, run.get("min_document_tokens", 1))

@@ -1,30 +1,35 @@
 """Where and how a group of proxies is trained: chosen once, by rule and not by chance, and recorded with the result.
 
 On a CPU a group has one member, and curate.mix.fused trains it on one core; the engine's workers are the parallelism. On a GPU members
-are stacked, products are in bfloat16 with float32 weights, and the loss is compiled where Triton is installed. A group of several on a CPU
-takes the stacked path too, in float32: tests rely on it.
+are stacked, products are in bfloat16 with float32 weights, and the loss is compiled where Triton is installed; one process at a time has a
+GPU, so that a group may use all of its memory. A group of several on a CPU takes the stacked path too, in float32: tests rely on it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import getpass
 import importlib.util
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from curate.mix import fused, model
 
 ENOUGH = 1.05  # a doubled group that is less than this much faster is not worth its memory
+ROOM = 0.4  # share of a GPU's memory that a group may take when it is measured: what is compiled takes less, an optimizer's moments more
 MOST = 512  # members of a group
+POLL_SECONDS = 0.2  # between two looks whether a GPU is free
 
-# Add the gradients of the mean losses to those of the parameters; return the losses, nats per token, [K].
-AddGradients = Callable[[model.Parameters, Tensor, int], NDArray[np.float64]]
+# Add the gradients of the mean losses to those of the parameters; return the losses, nats per token, [K], where the parameters are.
+AddGradients = Callable[[model.Parameters, Tensor, int], Tensor]
 
 
 class How(msgspec.Struct, frozen=True):
@@ -37,13 +42,37 @@ class How(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """A line for the record."""
-        return f"{self.device}, {'fused' if self.is_fused else 'compiled' if self.is_compiled else 'stacked'}, {self.precision}"
+        """A line for the record: which kind of machine, not which one of several."""
+        name = "cpu" if torch.device(self.device).type == "cpu" else torch.cuda.get_device_name(self.device)
+        return f"{name}, {'fused' if self.is_fused else 'compiled' if self.is_compiled else 'stacked'}, {self.precision}"
 
 
 def device() -> str:
     """Return where proxies are trained and scored: the first GPU if there is one, else the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@contextlib.contextmanager
+def claimed(where: str | None = None) -> Iterator[str]:
+    """Yield a device that no other process of this user trains on: `where` if it is given, else a free GPU, which is waited for, else the CPU.
+
+    A lock file per GPU, which a killed process lets go of.
+    """
+    if where is not None or not torch.cuda.is_available():
+        yield where or "cpu"
+        return
+    names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
+    files = [Path(tempfile.gettempdir()) / f"curate-gpu-{getpass.getuser()}-{name}.lock" for name in names]
+    while True:
+        for i, path in enumerate(files):
+            with path.open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield f"cuda:{i}"
+                return
+        time.sleep(POLL_SECONDS)
 
 
 def choose(members: int, where: str | None = None) -> How:
@@ -59,18 +88,18 @@ def gradients_of(how: How) -> AddGradients:
     if how.is_fused:
         scratch = fused.Scratch()
 
-        def alone(parameters: model.Parameters, tokens: Tensor, heads: int) -> NDArray[np.float64]:
+        def alone(parameters: model.Parameters, tokens: Tensor, heads: int) -> Tensor:
             grads = {name: value.grad for name, value in parameters.items() if value.grad is not None}
-            return np.array([fused.add_gradients(parameters, grads, tokens[0], heads, scratch)])
+            return torch.tensor([fused.add_gradients(parameters, grads, tokens[0], heads, scratch)], dtype=torch.float64)
 
         return alone
-    losses: Any = torch.compile(model.losses) if how.is_compiled else model.losses
+    losses: Any = torch.compile(model.losses, fullgraph=True, dynamic=False) if how.is_compiled else model.losses
+    kind = getattr(torch, how.precision)
 
-    def stacked(parameters: model.Parameters, tokens: Tensor, heads: int) -> NDArray[np.float64]:
-        with torch.autocast(torch.device(how.device).type, torch.bfloat16, enabled=how.precision == "bfloat16"):
-            loss = losses(parameters, tokens, heads)
+    def stacked(parameters: model.Parameters, tokens: Tensor, heads: int) -> Tensor:
+        loss = losses(parameters, tokens, heads, kind)
         loss.sum().backward()
-        return np.asarray(loss.detach().double().cpu())
+        return loss.detach().double()  # type: ignore[no-any-return]
 
     return stacked
 
@@ -87,10 +116,11 @@ def tokens_per_second(shape: Mapping[str, Any], members: int, how: How, steps: i
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, shape["vocab"], (members, rows, shape["context"] + 1), generator=draw).to(how.device)
     add_gradients = gradients_of(how)
-    add_gradients(parameters, tokens, shape["heads"])
+    add_gradients(parameters, tokens, shape["heads"]).sum().item()
     start = time.perf_counter()
     for _ in range(steps):
-        add_gradients(parameters, tokens, shape["heads"])
+        loss = add_gradients(parameters, tokens, shape["heads"])
+    loss.sum().item()  # waits for the device
     return float(members * steps * rows * shape["context"] / (time.perf_counter() - start))
 
 
@@ -104,13 +134,15 @@ def choose_group_size(shape: Mapping[str, Any], where: str | None = None) -> int
         return 1
     how = msgspec.structs.replace(how, is_compiled=False)
     size, rate = 1, tokens_per_second(shape, 1, how)
+    most = ROOM * torch.cuda.get_device_properties(how.device).total_memory
     while size < MOST:
+        torch.cuda.reset_peak_memory_stats(how.device)
         try:
             doubled = tokens_per_second(shape, 2 * size, how)
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
             break
-        if doubled < ENOUGH * rate:
+        if doubled < ENOUGH * rate or torch.cuda.max_memory_allocated(how.device) > most:
             break
         size, rate = 2 * size, doubled
+    torch.cuda.empty_cache()
     return size

@@ -8,6 +8,7 @@ the seed and the ids alone: two runs that differ in their mix see the same seque
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,12 @@ class Packed:
         if len(self) == 0:
             what = f"{len(self.tokens):,} tokens are too few for one sequence of {context}"
             raise InputError(what, where=", ".join(map(str, folders)), hint="shorten the context, or leave this source out")
+
+    def first(self, max_tokens: int) -> Packed:
+        """Return what reading only the first `max_tokens` tokens would give, without reading or copying them."""
+        part = copy.copy(self)
+        part.tokens = self.tokens[:max_tokens]
+        return part
 
     def __len__(self) -> int:
         """Number of whole sequences."""

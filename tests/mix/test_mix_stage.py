@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from conftest import documents, write_corpus
 
-from curate.corpus import read_manifest, verify
-from curate.engine import Context, Inline
+from curate.corpus import read_manifest, verify, write_json
+from curate.engine import Context, Inline, Work, make_plan
 from curate.errors import InputError, SpecError
 from curate.mix import flow, stage
 from curate.mix.fitted import Fitted, facts_of, fit_swarm
@@ -112,6 +112,27 @@ def test_a_rerun_does_nothing_and_more_runs_keep_the_earlier_ones(project: Path,
     assert receipts(tmp_path / "mix") == before
     solve(project, tmp_path / "mix", SPEC.replace("runs: 6", "runs: 7"), until="train")
     assert trained(before, tmp_path / "mix") == {"run-006"}
+
+
+def test_runs_that_are_added_leave_the_groups_of_earlier_ones_alone(project: Path, tmp_path: Path) -> None:
+    spec = SPEC.replace("swarm: {", "swarm: {group: 4, ")
+    solve(project, tmp_path / "mix", spec, until="train")
+    before = receipts(tmp_path / "mix")
+    assert {path.stem for path in before if "proxies" in str(path)} == {"run-000", "run-003"}  # seven proxies in groups of three and four
+    solve(project, tmp_path / "mix", spec.replace("runs: 6", "runs: 9"), until="train")
+    assert trained(before, tmp_path / "mix") == {"run-006"}
+    manifest = read_manifest(tmp_path / "mix/swarm/1/proxies")
+    assert sorted(manifest.files) == [f"{name}.safetensors" for name in sorted(["repeat-1", *(f"run-{i:03d}" for i in range(9))])]
+
+
+def test_groups_are_of_equal_sizes_and_a_changed_run_leaves_its_group(tmp_path: Path) -> None:
+    runs: list[flow.Run] = [{"run": f"run-{i}", "weights": {"a": 1.0}} for i in range(10)]
+    assert [len(group) for group in stage.grouped(runs, tmp_path, lambda count: 4)] == [3, 3, 4]
+    plan = make_plan("train", "x:y", tmp_path, {}, {}, [Work(f"run-{i}", [], [], {"runs": runs[i : i + 5]}) for i in (0, 5)])
+    write_json(tmp_path / "plan.json", plan)
+    changed = [run | ({"weights": {"a": 0.5}} if run["run"] == "run-7" else {}) for run in runs]
+    groups = stage.grouped(changed, tmp_path, lambda count: 3)
+    assert groups == [changed[:5], changed[5:7], changed[7:]]
 
 
 def test_a_changed_limit_or_law_trains_and_scores_nothing_and_a_new_suite_is_scored_alone(project: Path, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import math
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import InputError
-from curate.mix import checkpoints, fused, model, proxy
+from curate.mix import checkpoints, fused, model, proxy, stream, throughput
 from curate.mix.evaluate import token_losses
 from curate.mix.proxy import evaluate_run, learning_rate, single_thread, train_group, train_runs
 from curate.mix.stream import Stream, pool_tokens, slots
@@ -176,6 +178,47 @@ def test_a_member_of_a_group_is_what_it_is_alone(data: Path) -> None:
         assert abs(report["final_loss"] - reports[k]["final_loss"]) < 1e-3
         for name, value in alone.items():
             assert torch.allclose(value[0], together[name][k], atol=2e-3), name
+
+
+def test_a_group_reads_a_source_once_and_each_run_what_it_would_read_alone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [run({"abc": share, "sums": 1 - share}, seed, {"sums": pool}) for share, seed, pool in ((0.9, 0, 500), (0.2, 0, 300), (0.0, 1, 400))]
+    reads: list[int] = []
+    read = stream._read
+
+    def counted(of: Mapping[str, Any], where: Any, most: int) -> Any:
+        reads.append(most)
+        return read(of, where, most)
+
+    monkeypatch.setattr(stream, "_read", counted)
+    together = stream.streams_of(runs, folders(data))
+    assert len(reads) == 3  # abc and sums in the order of seed 0, sums in that of seed 1
+    for one, mine in zip(runs, together, strict=True):
+        alone = Stream(one, folders(data))
+        assert (alone.repeats, alone.realized) == (mine.repeats, mine.realized)
+        assert all(np.array_equal(alone.batch(step), mine.batch(step)) for step in range(alone.num_steps))
+
+
+def test_a_gpu_is_claimed_by_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The locks are real, the two GPUs are not."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: SimpleNamespace(uuid=f"{tmp_path.name}-{i}"))
+    monkeypatch.setattr(throughput, "POLL_SECONDS", 0.01)
+    claimed: list[str] = []
+
+    def third() -> None:
+        with throughput.claimed() as where:
+            claimed.append(where)
+
+    with throughput.claimed("cpu") as asked, throughput.claimed() as first:
+        with throughput.claimed() as second:
+            assert (asked, first, second) == ("cpu", "cuda:0", "cuda:1")
+            waits = threading.Thread(target=third)
+            waits.start()
+            waits.join(0.2)
+            assert claimed == []
+        waits.join(10)
+    assert claimed == ["cuda:1"]
 
 
 def test_a_member_that_diverges_is_reported_and_hurts_no_other(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
