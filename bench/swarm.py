@@ -135,67 +135,102 @@ def swarm(pool: Any, cores: int, runs: list[dict[str, Any]], folders: dict[str, 
 def plain(given: tuple[list[dict[str, Any]], dict[str, list[str]], int, int]) -> tuple[float, float]:
     """Train the runs one after another, as one would write it down; return tokens per second, and per CPU second of all threads."""
     import torch
+
+    runs, folders, vocab, threads = given
+    torch.set_num_threads(threads)
+    train_plainly(runs[0], folders, vocab, steps=1)
+    start, spent = time.perf_counter(), time.process_time()
+    for run in runs:
+        train_plainly(run, folders, vocab)
+    tokens = sum(run["proxy"]["tokens"] for run in runs)
+    return tokens / (time.perf_counter() - start), tokens / (time.process_time() - spent)
+
+
+def train_plainly(run: dict[str, Any], folders: dict[str, list[str]], vocab: int, where: str = "cpu", steps: int | None = None) -> float:
+    """Train one proxy in plain PyTorch, in bfloat16 on a GPU; return the seconds that its steps took."""
+    import torch
     import torch.nn.functional as functional
 
     from curate.mix import model
     from curate.mix.stream import Stream
 
-    runs, folders, vocab, threads = given
-    torch.set_num_threads(threads)
-
-    def loss_of(p: dict[str, Any], tokens: Any, heads: int) -> Any:
-        x = model.hidden_states(p, tokens[:, :, :-1], heads)[0]
-        return functional.cross_entropy(x @ p["embedding"][0].t(), tokens[0, :, 1:].reshape(-1))
-
-    def train(run: dict[str, Any], steps: int | None = None) -> None:
-        proxy, stream = run["proxy"], Stream(run, folders)
-        parameters = model.init_parameters({**proxy, "vocab": vocab}, [run["seed"]])
-        values = [value.requires_grad_() for value in parameters.values()]
-        optimizer = torch.optim.AdamW(values, lr=proxy["learning_rate"], fused=True)
-        for step in range(steps or stream.num_steps):
-            optimizer.zero_grad()
-            loss_of(parameters, torch.from_numpy(stream.batch(step))[None], proxy["heads"]).backward()
-            torch.nn.utils.clip_grad_norm_(values, 1.0)
-            optimizer.step()
-
-    train(runs[0], 1)
-    start, spent = time.perf_counter(), time.process_time()
-    for run in runs:
-        train(run)
-    tokens = sum(run["proxy"]["tokens"] for run in runs)
-    return tokens / (time.perf_counter() - start), tokens / (time.process_time() - spent)
+    proxy, stream = run["proxy"], Stream(run, folders)
+    kind = torch.float32 if where == "cpu" else torch.bfloat16
+    p = {name: value.to(where) for name, value in model.init_parameters({**proxy, "vocab": vocab}, [run["seed"]]).items()}
+    values = [value.requires_grad_() for value in p.values()]
+    optimizer = torch.optim.AdamW(values, lr=proxy["learning_rate"], fused=True)
+    start = time.perf_counter()
+    for step in range(steps or stream.num_steps):
+        optimizer.zero_grad()
+        tokens = torch.from_numpy(stream.batch(step))[None].to(where)
+        x = model.hidden_states(p, tokens[:, :, :-1], proxy["heads"], kind)[0].to(kind)
+        loss = functional.cross_entropy((x @ p["embedding"][0].t().to(kind)).float(), tokens[0, :, 1:].reshape(-1))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(values, 1.0)
+        optimizer.step()
+    loss.item()  # waits for the device
+    return time.perf_counter() - start
 
 
 # ── on a GPU ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+GPU_SHAPES = ({}, {"width": 256, "layers": 6, "heads": 8}, {"width": 512, "layers": 8, "heads": 8})  # 1M, 6M, 27M parameters with 4k of vocabulary
 
-def gpu(shape: dict[str, Any], vocab: int) -> None:
-    """Compare the stacked group with one after another on a GPU, or say that there is none."""
+
+def gpu_matrix_rate() -> float:
+    """Return the operations per second of torch.mm in bfloat16, squares of 8,192."""
+    import torch
+
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for count in (3, 10):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(count):
+            torch.mm(a, b)
+        torch.cuda.synchronize()
+    return 10 * 2 * 8192**3 / (time.perf_counter() - start)
+
+
+def gpu_swarm(shape: dict[str, Any], count: int, steps: int, folders: dict[str, list[str]], vocab: int) -> tuple[float, float]:
+    """Train `count` proxies as `curate mix train` does on a GPU; return tokens per second of further steps, and the seconds to the first ones."""
+    from curate.mix.proxy import train_group
+
+    seconds = []
+    for some in (2, steps, 3 * steps):
+        start = time.perf_counter()
+        train_group(runs_of(count, shape, some), folders, vocab)
+        seconds.append(time.perf_counter() - start)
+    return count * 2 * steps * shape["batch_tokens"] / (seconds[2] - seconds[1]), seconds[0]
+
+
+def gpu(shape: dict[str, Any], vocab: int, sizes: list[int], steps: int, folders: dict[str, list[str]]) -> None:
+    """Compare stacked groups with one proxy after another on a GPU, or say that there is none."""
     import torch
 
     if not torch.cuda.is_available():
         print("\nGPU: none here; the stacked path was not measured (tests run it on CPU tensors)")
         return
-    from curate.mix.model import flops_per_token
-    from curate.mix.throughput import choose, choose_group_size, tokens_per_second
+    from curate.mix.model import flops_per_token, num_parameters
+    from curate.mix.throughput import choose_group_size
 
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    torch.mm(a, b)
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(10):
-        torch.mm(a, b)
-    torch.cuda.synchronize()
-    peak = 10 * 2 * 8192**3 / (time.perf_counter() - start)
-    print(f"\nGPU {torch.cuda.get_device_name()}: {peak / 1e12:.0f} TFLOP/s in bfloat16 squares of 8,192")
-    for width, layers in ((shape["width"], shape["layers"]), (256, 6), (512, 8)):
-        one = shape | {"width": width, "layers": layers, "vocab": vocab}
-        size = choose_group_size(one)
-        alone, together = tokens_per_second(one, 1, choose(2)), tokens_per_second(one, size, choose(2), steps=20)
-        share = together * flops_per_token(one, one["context"]) / peak
-        print(
-            f"width {width}, {layers} layers: {size} together {together:,.0f} tokens/s, one {alone:,.0f}, {together / alone:.1f} times; {share:.0%} of the matrix rate"
-        )
+    peak = gpu_matrix_rate()
+    print(f"\n{torch.cuda.get_device_name()}: {peak / 1e12:.0f} TFLOP/s in bfloat16 squares of 8,192; PyTorch {torch.__version__}")
+    print(
+        "| parameters | together | swarm, tokens/s | plain, one after another | times | share of the matrix rate, swarm | plain | seconds to start |"
+    )
+    print("|" + "---|" * 8)
+    for change in GPU_SHAPES:
+        one = shape | change
+        size, flops = num_parameters({**one, "vocab": vocab}), flops_per_token({**one, "vocab": vocab}, one["context"])
+        run = runs_of(1, one, 100)[0]
+        alone = 80 * one["batch_tokens"] / (train_plainly(run, folders, vocab, "cuda") - train_plainly(run, folders, vocab, "cuda", 20))
+        chosen = choose_group_size({**one, "vocab": vocab})
+        for count in dict.fromkeys([*(count for count in sizes if count < chosen), chosen]):
+            torch.cuda.empty_cache()
+            together, first = gpu_swarm(one, count, steps, folders, vocab)
+            cells = [f"{size:,}", f"{count}{' (chosen)' if count == chosen else ''}", f"{together:,.0f}", f"{alone:,.0f}"]
+            cells += [f"{together / alone:.1f}", f"{together * flops / peak:.0%}", f"{alone * flops / peak:.0%}", f"{first:.0f}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 # ── what users pay ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -228,8 +263,10 @@ def main() -> None:
     from curate.specs.mix import Proxy
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--proxies", type=int, nargs="+", default=[8, 32, 128])
+    parser.add_argument("--proxies", type=int, nargs="*", default=[8, 32, 128])
     parser.add_argument("--steps", type=int, default=4, help="of each proxy")
+    parser.add_argument("--gpu-proxies", type=int, nargs="*", default=[1, 8, 32], help="beside the number that would be chosen")
+    parser.add_argument("--gpu-steps", type=int, default=30, help="of each proxy on a GPU: so many, and thrice as many; the difference counts")
     parser.add_argument("--baseline", type=int, default=4, help="proxies of a turn of plain PyTorch; its speed does not depend on their number")
     parser.add_argument("--vocab", type=int, default=VOCAB)
     parser.add_argument("--proxy", type=json.loads, default={}, help='fields of the spec, as {"width": 64}')
@@ -244,7 +281,7 @@ def main() -> None:
     shape, cores = resolved(Proxy(**arguments.proxy)), os.cpu_count() or 1
     spawn = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as name, spawn.Pool(cores) as pool, spawn.Pool(1) as single:
-        write_tokens(Path(name), max(200_000, 2 * arguments.steps * shape["batch_tokens"]), arguments.vocab)
+        write_tokens(Path(name), max(200_000, max(2 * arguments.steps, 3 * arguments.gpu_steps) * shape["batch_tokens"]), arguments.vocab)
         folders = {source: [str(Path(name) / source)] for source in SOURCES}
         pool.map(prepare, range(cores), chunksize=1)
         print(f"{cores} cores, load {os.getloadavg()[0]:.1f}; {shape}; vocabulary {arguments.vocab}; {arguments.steps} steps each")
@@ -265,7 +302,7 @@ def main() -> None:
             cells = [f"{of['tokens_per_second']:,.0f}", f"{of['wide']:,.0f}", f"{of['times']:.2f}", f"{of['tokens_per_cpu_second']:,.0f}"]
             cells += [f"{of['narrow']:,.0f}", f"{of['cpu_times']:.2f}", f"{of['matrix_gflops']:.0f}", f"{of['share']:.0%}"]
             print(f"| {count} | {' | '.join(cells)} |", flush=True)
-    gpu(shape, arguments.vocab)
+        gpu(shape, arguments.vocab, arguments.gpu_proxies, arguments.gpu_steps, folders)
     costs(shape, arguments.vocab, arguments.runs, arguments.tokens)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from curate.corpus import Corpus, Manifest, Shard, ShardFile, sha256_of, write_j
 from curate.documents import SCHEMA, document_id
 from curate.engine import Context, Local
 from curate.ledger import Ledger
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests are about one machine's arithmetic; test_gpu.py looks for a GPU itself
 
 settings.register_profile("shared", deadline=None)  # the machine may be busy; no test is about time
 settings.load_profile("shared")

@@ -11,9 +11,9 @@ Follows Llama (Touvron 2023), query-key norm (Henry 2020), Liger's fused cross-e
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,7 @@ from torch import Tensor
 
 from curate.errors import InputError
 
-LOGITS = 1 << 22  # logits that exist at once, over all members
-GPU_LOGITS = 1 << 28  # likewise on a GPU
+LOGITS = 1 << 22  # that exist at once, over all members
 THETA = 10_000.0  # base of the rotary frequencies
 EPSILON = 1e-6  # of the norms
 
@@ -35,11 +34,8 @@ def init_parameters(shape: Mapping[str, int], seeds: list[int]) -> Parameters:
 
     `shape`: vocab, width, layers. Matrices are [in, out].
     """
-    return {name: torch.stack(values) for name, values in _grouped([_member(shape, seed) for seed in seeds]).items()}
-
-
-def _grouped(members: list[dict[str, Tensor]]) -> dict[str, list[Tensor]]:
-    return {name: [member[name] for member in members] for name in members[0]}
+    members = {seed: _member(shape, seed) for seed in set(seeds)}  # those of a swarm share theirs
+    return {name: torch.stack([members[seed][name] for seed in seeds]) for name in members[seeds[0]]}
 
 
 def _member(shape: Mapping[str, int], seed: int) -> dict[str, Tensor]:
@@ -80,7 +76,29 @@ def flops_per_token(shape: Mapping[str, int], context: int) -> int:
     return 6 * matrices + 6 * shape["layers"] * shape["width"] * context
 
 
-def hidden_states(parameters: Parameters, tokens: Tensor, heads: int, kind: torch.dtype = torch.float32) -> Tensor:
+def cut_heads(products: Tensor, heads: int, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries and keys, rotated and normalized, and values, [sequences, heads, length, size], of products [K, T, 3 · heads · size]."""
+    length, half = cos.shape
+    q, k, v = products.view(-1, length, 3, heads, 2 * half).permute(2, 0, 3, 1, 4)
+    return _rms(_rotate(q, cos, sin)).to(q.dtype), _rms(_rotate(k, cos, sin)).to(k.dtype), v
+
+
+def mean_loss(x: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean cross-entropy of x · embeddingᵀ, [K], for x [K, T, width] in the precision of the product, targets [K, T]."""
+    return _Loss.apply(x, embedding, targets)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class Operations(NamedTuple):
+    """The two operations for which a GPU has kernels of its own (curate.mix.gpu)."""
+
+    cut_heads: Callable[[Tensor, int, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    mean_loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+PLAIN = Operations(cut_heads, mean_loss)
+
+
+def hidden_states(parameters: Parameters, tokens: Tensor, heads: int, kind: torch.dtype = torch.float32, operations: Operations = PLAIN) -> Tensor:
     """Return the last hidden states, float32 [K, rows · length, width], for `tokens`, int64 [K, rows, length].
 
     `kind` is the precision of products and of attention; weights, norms and what layers hand on are float32.
@@ -91,9 +109,8 @@ def hidden_states(parameters: Parameters, tokens: Tensor, heads: int, kind: torc
     cos, sin = rotary(length, width // heads, x.device)
     for i in range(sum(name.endswith(".qkv") for name in parameters)):
         p = {name: parameters[f"layers.{i}.{name}"] for name in ("attention_norm", "qkv", "output", "mlp_norm", "gate_up", "down")}
-        y = _rms(x) * p["attention_norm"][:, None, :]
-        q, k, v = _product(y, p["qkv"], kind).view(K * rows, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-        q, k = _rms(_rotate(q, cos, sin)).to(kind), _rms(_rotate(k, cos, sin)).to(kind)
+        products = _product(_rms(x) * p["attention_norm"][:, None, :], p["qkv"], kind)
+        q, k, v = operations.cut_heads(products, heads, cos, sin)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + _product(mixed.transpose(1, 2).reshape(K, rows * length, width), p["output"], kind)
         gate, up = _product(_rms(x) * p["mlp_norm"][:, None, :], p["gate_up"], kind).chunk(2, -1)
@@ -112,40 +129,53 @@ def _product(a: Tensor, b: Tensor, kind: torch.dtype) -> Tensor:
     return torch.bmm(a.to(kind), b.to(kind))
 
 
-def losses(parameters: Parameters, tokens: Tensor, heads: int, kind: torch.dtype = torch.float32) -> Tensor:
+def losses(parameters: Parameters, tokens: Tensor, heads: int, kind: torch.dtype = torch.float32, operations: Operations = PLAIN) -> Tensor:
     """Return the mean loss of each member, nats per token, [K], for sequences int64 [K, rows, length + 1]; `kind` as for `hidden_states`."""
-    x = hidden_states(parameters, tokens[:, :, :-1], heads, kind)
-    return _FusedLoss.apply(x.to(kind), parameters["embedding"], tokens[:, :, 1:].reshape(len(tokens), -1))  # type: ignore[no-any-return, no-untyped-call]
+    x = hidden_states(parameters, tokens[:, :, :-1], heads, kind, operations)
+    return operations.mean_loss(x.to(kind), parameters["embedding"], tokens[:, :, 1:].reshape(len(tokens), -1))
 
 
-class _FusedLoss(torch.autograd.Function):
-    """Mean cross-entropy of x · embeddingᵀ, with its gradient computed in the forward pass, some positions at a time.
+def loss_and_gradients(
+    x: Tensor, embedding: Tensor, targets: Tensor, slope_of: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], most: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean loss, [K], and its gradients by `x` and by `embedding`, with at most about `most` logits at once.
 
-    The target is taken off by comparing columns, and not by a scatter: what lies between the products is then one pass for a compiler.
+    `slope_of` returns the losses [K, T] and the gradients by the logits, of some logits [K, T, vocab] and their targets [K, T].
     """
+    K, vocab, _ = embedding.shape
+    rows, count = embedding.to(x.dtype), x.shape[1]
+    total = torch.zeros(K, dtype=torch.float32, device=x.device)
+    grad_x, grad_embedding = torch.empty_like(x), torch.zeros_like(embedding)
+    step = max(64, most // (K * vocab))
+    for start in range(0, count, step):
+        here = x[:, start : start + step]
+        lost, slope = slope_of(torch.bmm(here, rows.transpose(1, 2)), targets[:, start : start + step])
+        total += lost.sum(1)
+        grad_x[:, start : start + step] = torch.bmm(slope, rows)
+        grad_embedding += torch.bmm(slope.transpose(1, 2), here)
+    return total / count, (grad_x / count).to(x.dtype), grad_embedding / count
+
+
+def _slope_of(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    wanted, columns = targets[:, :, None], torch.arange(logits.shape[2], device=logits.device)
+    sums = torch.logsumexp(logits.float(), -1, keepdim=True)
+    lost = (sums - logits.gather(2, wanted).float())[:, :, 0]
+    return lost, (torch.exp(logits.float() - sums) - (columns == wanted).float()).to(logits.dtype)
+
+
+class _Loss(torch.autograd.Function):
+    """Mean cross-entropy of x · embeddingᵀ, with its gradient computed in the forward pass, some positions at a time."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-        K, vocab, _ = embedding.shape
-        rows, columns = embedding.to(x.dtype), torch.arange(vocab, device=x.device)
-        total = torch.zeros(K, dtype=torch.float32, device=x.device)
-        grad_x, grad_embedding = torch.empty_like(x), torch.zeros_like(embedding)
-        step = max(64, (GPU_LOGITS if x.is_cuda else LOGITS) // (K * vocab))
-        for start in range(0, x.shape[1], step):
-            here, wanted = x[:, start : start + step], targets[:, start : start + step, None]
-            logits = torch.bmm(here, rows.transpose(1, 2)).float()
-            sums = torch.logsumexp(logits, -1, keepdim=True)
-            total += (sums - logits.gather(2, wanted)).sum((1, 2))
-            slope = (torch.exp(logits - sums) - (columns == wanted).float()).to(x.dtype)
-            grad_x[:, start : start + step] = torch.bmm(slope, rows)
-            grad_embedding += torch.bmm(slope.transpose(1, 2), here)
-        ctx.save_for_backward(grad_x, grad_embedding)
-        return total / x.shape[1]
+        loss, *gradients = loss_and_gradients(x, embedding, targets, _slope_of, LOGITS)
+        ctx.save_for_backward(*gradients)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
         grad_x, grad_embedding = ctx.saved_tensors
-        scale = grads[0][:, None, None] / grad_x.shape[1]
+        scale = grads[0][:, None, None]
         return (grad_x * scale).to(grad_x.dtype), grad_embedding * scale, None
 
 

@@ -43,6 +43,7 @@ _MODEL = ("curate.mix.model", "curate.mix.fused", "curate.kernels.compiled", "cu
 _TRAINING = (
     *_MODEL,
     "curate.mix.proxy",
+    "curate.mix.gpu",
     "curate.mix.stream",
     "curate.mix.checkpoints",
     "curate.mix.throughput",

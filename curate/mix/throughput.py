@@ -23,9 +23,9 @@ from torch import Tensor
 
 from curate.mix import fused, model
 
-ENOUGH = 1.05  # a doubled group that is less than this much faster is not worth its memory
-ROOM = 0.4  # share of a GPU's memory that a group may take when it is measured: what is compiled takes less, an optimizer's moments more
-MOST = 512  # members of a group
+ROOM = 0.8  # share of a GPU's free memory that a group may take
+STEP_TOKENS = 1 << 20  # of all members, beyond which a step only takes longer
+MOMENT_BYTES = 8  # per parameter, of an optimizer
 POLL_SECONDS = 0.2  # between two looks whether a GPU is free
 
 # Add the gradients of the mean losses to those of the parameters; return the losses, nats per token, [K], where the parameters are.
@@ -93,13 +93,22 @@ def gradients_of(how: How) -> AddGradients:
             return torch.tensor([fused.add_gradients(parameters, grads, tokens[0], heads, scratch)], dtype=torch.float64)
 
         return alone
-    losses: Any = torch.compile(model.losses, fullgraph=True, dynamic=False) if how.is_compiled else model.losses
-    kind = getattr(torch, how.precision)
+    kind, operations = getattr(torch, how.precision), model.PLAIN
+    if how.is_compiled:
+        from curate.mix import gpu  # needs Triton
+
+        operations = gpu.OPERATIONS
+
+    def losses(parameters: model.Parameters, tokens: Tensor, heads: int) -> Tensor:
+        return model.losses(parameters, tokens, heads, kind, operations)
+
+    if how.is_compiled:
+        losses = torch.compile(losses, fullgraph=True, dynamic=False)
 
     def stacked(parameters: model.Parameters, tokens: Tensor, heads: int) -> Tensor:
-        loss = losses(parameters, tokens, heads, kind)
-        loss.sum().backward()
-        return loss.detach().double()  # type: ignore[no-any-return]
+        loss = losses(parameters, tokens, heads)
+        loss.sum().backward()  # type: ignore[no-untyped-call]
+        return loss.detach().double()
 
     return stacked
 
@@ -125,24 +134,23 @@ def tokens_per_second(shape: Mapping[str, Any], members: int, how: How, steps: i
 
 
 def choose_group_size(shape: Mapping[str, Any], where: str | None = None) -> int:
-    """Return how many proxies to train together: 1 on a CPU; on a GPU doubled until memory ends or the gain is below 5 %.
+    """Return how many proxies to train together: 1 on a CPU; on a GPU as many as its memory holds, up to STEP_TOKENS in a step.
 
-    Measured without compilation, which would take longer than it.
+    What one takes is measured without compilation, which would take longer than all the rest, and takes more memory than with it.
     """
-    how = choose(2, where)
+    how = msgspec.structs.replace(choose(2, where), is_compiled=False)
     if torch.device(how.device).type == "cpu":
         return 1
-    how = msgspec.structs.replace(how, is_compiled=False)
-    size, rate = 1, tokens_per_second(shape, 1, how)
-    most = ROOM * torch.cuda.get_device_properties(how.device).total_memory
-    while size < MOST:
+    free, peaks = int(torch.cuda.mem_get_info(how.device)[0]), []
+    for members in (1, 2):
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(how.device)
         try:
-            doubled = tokens_per_second(shape, 2 * size, how)
+            tokens_per_second(shape, members, how, steps=1)
         except torch.OutOfMemoryError:
-            break
-        if doubled < ENOUGH * rate or torch.cuda.max_memory_allocated(how.device) > most:
-            break
-        size, rate = 2 * size, doubled
+            return 1
+        peaks.append(int(torch.cuda.max_memory_allocated(how.device)))
     torch.cuda.empty_cache()
-    return size
+    each = peaks[1] - peaks[0]
+    held: int = int((ROOM * free - peaks[0] + each) / (each + MOMENT_BYTES * model.num_parameters(shape)))
+    return max(1, min(held, STEP_TOKENS // int(shape["batch_tokens"])))
