@@ -60,7 +60,9 @@ def estimate(spec_file: Path) -> dict[str, Any]:
 def _tokens_per_second(shape: dict[str, Any], group: int | None, count: int) -> float:
     """Return the speed of all cores, or of all GPUs; there without compilation, which makes the real one about twice as fast."""
     from curate.mix import throughput
+    from curate.mix.proxy import single_thread
 
+    single_thread()  # as workers are: a rate of all threads is not the rate of a core
     with throughput.claimed() as where:
         if where == "cpu":
             return (os.cpu_count() or 1) * throughput.tokens_per_second(shape, 1, throughput.choose(1, where))

@@ -27,10 +27,10 @@ from torch import Tensor
 from curate.kernels.compiled import compiled
 from curate.mix.model import EPSILON, Parameters, rotary
 
-MICRO_TOKENS = 2048  # positions that go through the model at once; at least one sequence
+MICRO_TOKENS = 4096  # positions that go through the model at once; at least one sequence
 BLOCK = 128  # queries, or keys, of a block of attention
 SCORES = 1 << 20  # scores of attention that are worked on at once; at least one sequence
-CHUNK = 128  # positions whose logits exist at once
+CHUNK = 256  # positions whose logits exist at once
 HUGE = 1 << 21  # bytes of a huge page
 
 

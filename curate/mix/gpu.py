@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from curate.mix.model import EPSILON, Operations, loss_and_gradients
+from curate.mix.model import EPSILON, Operations
 
 LOGITS = 1 << 28  # that exist at once, over all members
 ROWS = 32  # heads of tokens that a program cuts
@@ -30,7 +30,9 @@ jit: Callable[[Any], Any] = triton.jit
 
 
 @jit
-def _cut(products, out, cos, sin, rows, length, epsilon, heads: tl.constexpr, half: tl.constexpr, ROWS: tl.constexpr, HALF: tl.constexpr):
+def _cut(
+    products, out, cos, sin, rows, length, epsilon: tl.constexpr, heads: tl.constexpr, half: tl.constexpr, ROWS: tl.constexpr, HALF: tl.constexpr
+):
     """Program (i, part): some rows, which are heads of tokens, of queries (part 0), keys (1) or values (2)."""
     row, column = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, HALF)
     part = tl.program_id(1)
@@ -54,7 +56,20 @@ def _cut(products, out, cos, sin, rows, length, epsilon, heads: tl.constexpr, ha
 
 @jit
 def _cut_back(
-    dq, dk, dv, products, out, cos, sin, rows, length, epsilon, heads: tl.constexpr, half: tl.constexpr, ROWS: tl.constexpr, HALF: tl.constexpr
+    dq,
+    dk,
+    dv,
+    products,
+    out,
+    cos,
+    sin,
+    rows,
+    length,
+    epsilon: tl.constexpr,
+    heads: tl.constexpr,
+    half: tl.constexpr,
+    ROWS: tl.constexpr,
+    HALF: tl.constexpr,
 ):
     """The same programs, from the gradients by queries, keys and values to that by the products."""
     row, column = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, HALF)
@@ -149,35 +164,52 @@ def _slope(logits, targets, lost, VOCAB: tl.constexpr, COLUMNS: tl.constexpr):
         tl.store(logits + here, slope.to(logits.dtype.element_ty), mask=here < VOCAB)
 
 
-def _slope_of(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the losses, [K, T], and the gradients by the logits, which take their place."""
-    lost = torch.empty(targets.shape, dtype=torch.float32, device=logits.device)
-    vocab = logits.shape[2]
-    _slope[(targets.numel(),)](
-        logits, targets.contiguous(), lost, vocab, min(COLUMNS, triton.next_power_of_2(vocab)), num_warps=8 if vocab > 2048 else 4
-    )
-    return lost, logits
+def _loss_and_gradients(x: Tensor, embedding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean loss of each member, [K], and its gradients by `x` and by `embedding`.
+
+    Some members at a time, each with all of its positions: cutting these into blocks that the GPU's cache holds was measured to take longer.
+    """
+    (K, vocab, _), (_, count, _) = embedding.shape, x.shape
+    rows, targets = embedding.to(x.dtype), targets.contiguous()
+    lost = torch.empty(targets.shape, dtype=torch.float32, device=x.device)
+    grad_x, grad_embedding = torch.empty_like(x), torch.empty_like(embedding)
+    step = max(1, LOGITS // (count * vocab))
+    columns = min(COLUMNS, triton.next_power_of_2(vocab))
+    for k in range(0, K, step):
+        some = slice(k, min(K, k + step))
+        logits = torch.bmm(x[some], rows[some].transpose(1, 2))
+        _slope[(logits.shape[0] * count,)](logits, targets[some], lost[some], vocab, columns, num_warps=8 if vocab > 2048 else 4)
+        torch.bmm(logits, rows[some], out=grad_x[some])
+        grad_embedding[some] = torch.bmm(logits.transpose(1, 2), x[some])
+    return lost.mean(1), grad_x.div_(count), grad_embedding.div_(count)
 
 
-class _Loss(torch.autograd.Function):
-    """Mean cross-entropy of x · embeddingᵀ; see curate.mix.model."""
+# One operation to the compiler, which would make copies of what is filled in part by part.
+_SCHEMA = "(Tensor x, Tensor embedding, Tensor targets) -> (Tensor, Tensor, Tensor)"
+_loss = torch.library.custom_op("curate::loss_and_gradients", _loss_and_gradients, mutates_args=(), schema=_SCHEMA)
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-        loss, *gradients = loss_and_gradients(x, embedding, targets, _slope_of, LOGITS)
-        ctx.save_for_backward(*gradients)
-        return loss
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
-        grad_x, grad_embedding = ctx.saved_tensors
-        scale = grads[0][:, None, None]
-        return (grad_x * scale).to(grad_x.dtype), grad_embedding * scale, None
+@_loss.register_fake
+def _shapes(x: Tensor, embedding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(len(x), dtype=torch.float32), torch.empty_like(x), torch.empty_like(embedding)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*output[1:])
+
+
+def _back(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:
+    grad_x, grad_embedding = ctx.saved_tensors
+    scale = grads[0][:, None, None]
+    return (grad_x * scale).to(grad_x.dtype), grad_embedding * scale, None
+
+
+_loss.register_autograd(_back, setup_context=_keep)
 
 
 def mean_loss(x: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
     """Do what curate.mix.model.mean_loss does."""
-    return _Loss.apply(x, embedding, targets)  # type: ignore[no-any-return, no-untyped-call]
+    return _loss(x.contiguous(), embedding, targets)[0]  # type: ignore[no-any-return]
 
 
 OPERATIONS = Operations(cut_heads, mean_loss)

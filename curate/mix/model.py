@@ -135,42 +135,26 @@ def losses(parameters: Parameters, tokens: Tensor, heads: int, kind: torch.dtype
     return operations.mean_loss(x.to(kind), parameters["embedding"], tokens[:, :, 1:].reshape(len(tokens), -1))
 
 
-def loss_and_gradients(
-    x: Tensor, embedding: Tensor, targets: Tensor, slope_of: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], most: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the mean loss, [K], and its gradients by `x` and by `embedding`, with at most about `most` logits at once.
-
-    `slope_of` returns the losses [K, T] and the gradients by the logits, of some logits [K, T, vocab] and their targets [K, T].
-    """
-    K, vocab, _ = embedding.shape
-    rows, count = embedding.to(x.dtype), x.shape[1]
-    total = torch.zeros(K, dtype=torch.float32, device=x.device)
-    grad_x, grad_embedding = torch.empty_like(x), torch.zeros_like(embedding)
-    step = max(64, most // (K * vocab))
-    for start in range(0, count, step):
-        here = x[:, start : start + step]
-        lost, slope = slope_of(torch.bmm(here, rows.transpose(1, 2)), targets[:, start : start + step])
-        total += lost.sum(1)
-        grad_x[:, start : start + step] = torch.bmm(slope, rows)
-        grad_embedding += torch.bmm(slope.transpose(1, 2), here)
-    return total / count, (grad_x / count).to(x.dtype), grad_embedding / count
-
-
-def _slope_of(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    wanted, columns = targets[:, :, None], torch.arange(logits.shape[2], device=logits.device)
-    sums = torch.logsumexp(logits.float(), -1, keepdim=True)
-    lost = (sums - logits.gather(2, wanted).float())[:, :, 0]
-    return lost, (torch.exp(logits.float() - sums) - (columns == wanted).float()).to(logits.dtype)
-
-
 class _Loss(torch.autograd.Function):
     """Mean cross-entropy of x · embeddingᵀ, with its gradient computed in the forward pass, some positions at a time."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, embedding: Tensor, targets: Tensor) -> Tensor:
-        loss, *gradients = loss_and_gradients(x, embedding, targets, _slope_of, LOGITS)
-        ctx.save_for_backward(*gradients)
-        return loss
+        (K, vocab, _), count = embedding.shape, x.shape[1]
+        rows, columns = embedding.to(x.dtype), torch.arange(vocab, device=x.device)
+        total = torch.zeros(K, dtype=torch.float32, device=x.device)
+        grad_x, grad_embedding = torch.empty_like(x), torch.zeros_like(embedding)
+        step = max(64, LOGITS // (K * vocab))
+        for start in range(0, count, step):
+            here, wanted = x[:, start : start + step], targets[:, start : start + step, None]
+            logits = torch.bmm(here, rows.transpose(1, 2)).float()
+            sums = torch.logsumexp(logits, -1, keepdim=True)
+            total += (sums - logits.gather(2, wanted)).sum((1, 2))
+            slope = (torch.exp(logits - sums) - (columns == wanted).float()).to(x.dtype)
+            grad_x[:, start : start + step] = torch.bmm(slope, rows)
+            grad_embedding += torch.bmm(slope.transpose(1, 2), here)
+        ctx.save_for_backward(grad_x.div_(count), grad_embedding.div_(count))
+        return total / count
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, None]:

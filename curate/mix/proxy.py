@@ -90,7 +90,7 @@ def _steps(
             seen[step] = add_gradients(parameters, tokens, proxy["heads"])
             _clip(list(parameters.values()))
             optimizer.step()
-            optimizer.zero_grad(set_to_none=False)
+            optimizer.zero_grad(set_to_none=not how.is_fused)  # curate.mix.fused adds to what is there
             if kept is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 checkpoints.store(*kept, parameters, optimizer, seen[: step + 1])
                 saved = time.monotonic()

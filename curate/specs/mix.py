@@ -109,7 +109,7 @@ class Proxy(Spec, frozen=True, kw_only=True):
 
     layers: Positive = 3  # blocks of attention and MLP
     width: Positive = 128  # of the hidden states
-    heads: Positive = 4  # of attention
+    heads: Positive = 2  # of attention
     context: Positive = 512  # tokens of a sequence
     tokens: Positive = 4_000_000  # that each proxy trains on
     batch_tokens: Positive = 8192  # of one step
