@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import getpass
 import importlib.util
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -48,8 +49,8 @@ class How(msgspec.Struct, frozen=True):
 
 
 def device() -> str:
-    """Return where proxies are trained and scored: the first GPU if there is one, else the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Return where this process scores proxies: on a GPU if there is one, processes being spread over several, else on the CPU."""
+    return f"cuda:{os.getpid() % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
 
 
 @contextlib.contextmanager
