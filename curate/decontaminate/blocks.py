@@ -84,7 +84,9 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
             tokens, keys, runs, values, capital = _head(int(bounds[done]), tokens, keys, runs, values, capital)
         pieces = max(1, done) if place else done
         rows = row_of[piece : piece + pieces]
-        yield _block(data, tokens, keys, runs, values, capital, bounds[: pieces + 1], rows, offsets[rows], view, needed)
+        yield _block(
+            data, tokens, keys, runs, values, capital, bounds[: pieces + 1], rows, offsets[rows], view, needed, (index.text, index.text_start)
+        )
         if place and done == 0:
             begins[piece] = max(int(tokens[0][max(0, len(keys) - OVERLAP_TOKENS)]), begun + 1)
         else:
@@ -95,7 +97,7 @@ def _needed(index: Index, view: View) -> Array:
     """Return the weight, float32 [U], of a unit's n-grams that makes a window worth to be scored."""
     if view.is_code:
         return read_only((view.lead * np.float32(CANDIDATE_SHARE)).astype(np.float32))
-    least = index.bases(view) * view.information + index.options.least_evidence
+    least = index.floors(view) + index.options.least_evidence
     return read_only(np.where(view.lead > 0, np.minimum(CANDIDATE_INFORMATION * least, 0.5 * view.lead), np.inf).astype(np.float32))
 
 
@@ -127,12 +129,13 @@ def _block(
     offsets: Array,
     view: View,
     needed: Array,
+    texts: tuple[Array, Array],
 ) -> Block:
     places, numbers = np.empty(len(runs), np.int64), np.empty(len(runs), np.int32)
     n = find(runs, view.slot_key, view.slot_gram, view.bitmap, places, numbers)
     places, numbers = places[:n].copy(), numbers[:n].copy()
     piece_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    candidates, found = _candidates(places, numbers, piece_of, (read_only(data), *tokens, runs, keys, values, capital), bounds, view, needed)
+    candidates, found = _candidates(places, numbers, piece_of, (read_only(data), *tokens, runs, keys, values, capital), bounds, view, needed, texts)
     return Block(
         data=data,
         starts=tokens[0],
@@ -153,7 +156,7 @@ def _block(
 
 
 def _candidates(
-    places: Array, numbers: Array, piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, needed: Array
+    places: Array, numbers: Array, piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, needed: Array, texts: tuple[Array, Array]
 ) -> tuple[Array, Array]:
     if len(places) == 0:
         return np.zeros((0, 3), np.int64), np.zeros(0, np.float32)
@@ -173,6 +176,9 @@ def _candidates(
             piece_of,
             view.unit_start,
             view.unit_text,
+            *texts,
+            view.token_from,
+            view.token_to,
             view.token_run,
             view.token_key,
             view.token_value,
