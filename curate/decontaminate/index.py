@@ -53,8 +53,8 @@ class Options:
     long_information: float = 8.0
     formulaic_threshold: float = 0.45  # the same for solutions and choices, which are made of common phrases
     code_threshold: float = 0.25  # and for code
-    evidence: float = 3.1  # and so much information beyond that; calibration replaces it
-    least_evidence: float = 2.9
+    evidence: float = 3.2  # and so much information beyond that; calibration replaces it
+    least_evidence: float = 3.15
     min_whole_tokens: int = 8  # a unit without so much evidence in it counts when all of it is there, if it has so many tokens
     min_whole_information: float = 0.8
     max_evidence: float = 4.8
@@ -148,7 +148,7 @@ class Index:
 
     def item_text(self, item: int, channel: str) -> str:
         """Return the text of one channel of an item; empty if it has none."""
-        first, last = np.searchsorted(self.text_owner, [item, item + 1])
+        first, last = np.searchsorted(self.text_owner, np.array([item, item + 1], self.text_owner.dtype))  # another type copies it all
         for at in range(int(first), int(last)):
             if CHANNEL_NAMES[int(self.text_channel[at])] == channel:
                 return self.channel_text(at)

@@ -127,13 +127,18 @@ def windows(
     n, e, total = 0, 0, len(sorted_events)
     low = np.uint64(0xFFFFFFFF)
     while e < total:
-        unit = np.int64(sorted_events[e] >> np.uint64(32))
-        piece = piece_of[places[np.int64(sorted_events[e] & low)]]
-        stop = e
-        while (
-            stop < total and np.int64(sorted_events[stop] >> np.uint64(32)) == unit and piece_of[places[np.int64(sorted_events[stop] & low)]] == piece
-        ):
+        unit, first = np.int64(sorted_events[e] >> np.uint64(32)), np.int64(sorted_events[e] & low)
+        piece, all_weight = piece_of[places[first]], np.float64(gram_weight[numbers[first]])
+        stop = e + 1
+        while stop < total and np.int64(sorted_events[stop] >> np.uint64(32)) == unit:
+            at = np.int64(sorted_events[stop] & low)
+            if piece_of[places[at]] != piece:
+                break
+            all_weight += gram_weight[numbers[at]]
             stop += 1
+        if all_weight < needed[unit] - 1e-6:  # most: no window can have enough
+            e = stop
+            continue
         length = 2 * (unit_start[unit + 1] - unit_start[unit]) + SLACK_TOKENS
         s, weight, best, best_s, best_e = e, np.float64(0), np.float64(0), -1, -1
         for t in range(e, stop + 1):
@@ -194,13 +199,23 @@ def _tile(
     """
     m = len(unit_runs)
     lengths[:m], targets[:m], row[: m + 1] = 0, -1, 0
+    a, b = np.uint64(0), np.uint64(0)  # which values of two parts of a run's hash the unit has at all: most of a window has none of them
+    for i in range(m):
+        a |= np.uint64(1) << (unit_runs[i] >> np.uint64(58))
+        b |= np.uint64(1) << ((unit_runs[i] >> np.uint64(52)) & np.uint64(63))
+    clear = True  # whether `row` is all zeros
     for j in range(first, last):
         key = document_runs[j]
+        if key == 0 or (a >> (key >> np.uint64(58))) & (b >> ((key >> np.uint64(52)) & np.uint64(63))) & np.uint64(1) == 0:
+            if not clear:
+                row[: m + 1], clear = 0, True
+            continue
+        clear = False
         before = row[0]
         for i in range(m):
             diagonal = before
             before = row[i + 1]
-            if key == 0 or unit_runs[i] != key:
+            if unit_runs[i] != key:
                 row[i + 1] = 0
                 continue
             row[i + 1] = diagonal + 1

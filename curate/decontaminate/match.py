@@ -165,10 +165,10 @@ def _has_answer(block: Block, index: Index, item: int, found: Alignment, piece: 
         return False
     text = index.item_text(item, "answer")
     answer: Tokens = tokenize(text)
-    stop = min(int(block.bounds[piece + 1]), found.last + 1 + ANSWER_TOKENS)
-    for at in range(found.last + 1, stop - len(answer) + 1):
-        if len(answer) == 0:
-            break
+    if len(answer) == 0:
+        return False
+    stop = min(int(block.bounds[piece + 1]), found.last + 1 + ANSWER_TOKENS) - len(answer) + 1
+    for at in found.last + 1 + np.flatnonzero(block.keys[found.last + 1 : max(found.last + 1, stop)] == answer.hashes[0]):
         same = block.keys[at : at + len(answer)] == answer.hashes
         if same.all() and (block.values[at : at + len(answer)] == answer.values).all():
             return True

@@ -40,6 +40,7 @@ FRAGMENT, MIN_FRAGMENT_DENSITY = 0.3, 0.85  # where so much of the item is missi
 SCANT_MARGIN, SCANT_NAMES = 1.5, 0.5  # with so little evidence to spare it must be exactly as it was, or but for names
 MOSTLY_MISSING, WEAK_MARGIN = 0.45, 2.0  # and where so much is, with little evidence to spare, it must not be cut from a sentence
 BREAK = re.compile(rb"[\n.?!:>]|.{40}")
+MOST_OF_IT = 0.6  # of what an item says must be there where words and numbers differ
 SHORT_RUN, LONG_RUN = 3, 5
 FIRM_SHARE = 0.8  # of the score that is needed must be in what is left without strays
 FAR_TOKENS = 16  # a gap of so many document tokens is something in between
@@ -52,7 +53,7 @@ class Alignment:
     `matched` bool [M]; `targets` int64 [M], token of the block, or -1; `first`, `last`: tokens of the block, inclusive;
     `item_first`, `item_last`: tokens of the unit, inclusive; `numbers_equal`: share of the matched numbers, None without any;
     `density`: share of the tokens that are matched, between the first and the last run of at least LONG_RUN tokens.
-    `alike`: whether any of what is matched has a typing error.
+    `alike`: whether any word or number of what is matched has a typing error; `share`: of the unit's weights that is matched.
     """
 
     matched: Array
@@ -65,6 +66,7 @@ class Alignment:
     numbers_equal: float | None
     density: float
     alike: bool
+    share: float
 
 
 def alignment(block: Block, view: View, index: Index, candidate: int) -> Alignment:
@@ -99,9 +101,10 @@ def alignment(block: Block, view: View, index: Index, candidate: int) -> Alignme
     equal = float(same.mean()) if len(numbers) else None
     firm = np.flatnonzero(matched & (lengths >= LONG_RUN)) if (lengths >= LONG_RUN).any() else at
     density = float(matched[firm[0] : firm[-1] + 1].mean())
-    return Alignment(
-        matched, targets, int(targets[at].min()), int(targets[at].max()), int(at[0]), int(at[-1]), len(numbers), equal, density, bool(alike.any())
-    )
+    weights = view.token_weight[a:b]
+    share = float(weights[matched].sum() / max(float(weights.sum()), 1e-6))
+    places = (int(targets[at].min()), int(targets[at].max()), int(at[0]), int(at[-1]))
+    return Alignment(matched, targets, *places, len(numbers), equal, density, bool(alike.any() or not clean.all()), share)
 
 
 def _extend(matched: Array, targets: Array, unit_keys: Array, keys: Array, first: int, last: int) -> None:
@@ -152,16 +155,22 @@ def _without_strays(lengths: Array, targets: Array) -> Array:
     """
     matched = np.zeros(len(lengths), np.bool_)
     used: set[int] = set()
-    runs = [run[lengths[run] > 0] for run in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(targets) != 1) + 1)]
+    places: list[int] = targets.tolist()
+    runs: list[list[int]] = []
+    for i in np.flatnonzero(lengths > 0).tolist():
+        if runs and runs[-1][-1] == i - 1 and places[i] == places[i - 1] + 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
     for run in sorted(runs, key=len, reverse=True):
-        free = run[[int(t) not in used for t in targets[run]]] if len(run) else run
+        free = [i for i in run if places[i] not in used]
         if len(free) >= SHORT_RUN:
             matched[free] = True
-            used.update(targets[free].tolist())
+            used.update(places[i] for i in free)
     at = np.flatnonzero(matched & (lengths >= LONG_RUN))
     if not len(at):
         return matched
-    for i in np.flatnonzero(matched & (lengths < LONG_RUN)):
+    for i in np.flatnonzero(matched & (lengths < LONG_RUN)).tolist():
         k = int(np.searchsorted(at, i))
         matched[i] = min(abs(int(targets[j] - targets[i]) - int(j - i)) for j in at[max(0, k - 1) : k + 1]) <= FAR_TOKENS
     return matched
@@ -193,6 +202,8 @@ def variant(block: Block, view: View, found: Alignment, same_text: bool, channel
     if "choices" not in channel and (found.density < (MIN_FRAGMENT_DENSITY if fragment else MIN_DENSITY) or span.mean() < MIN_SPAN_DENSITY):
         return SIBLING
     if equal is not None and ((fragment and equal < 1) or (channel == "solution" and equal < 0.8)):
+        return SIBLING
+    if equal is not None and equal < 0.8 and holes and found.share < MOST_OF_IT:
         return SIBLING
     if equal is not None and (equal < 0.8 or (equal < 1 and holes == 0)):
         return "numbers_changed"

@@ -210,7 +210,13 @@ def walk(
     apart = False  # whether more than blanks and hyphens stands before the token in hand
     pending: Any = np.int64(-1)  # the value of the number word that the last token was, for "twenty-five"
     while p <= end:
-        if p < end and data[p] < 128 and ascii_kind[data[p]] <= APOSTROPHE:  # the common case, without a call
+        plain: Any = p < end and data[p] < 128 and ascii_kind[data[p]] <= APOSTROPHE
+        if plain and letters == 0 and ascii_kind[data[p]] == SEPARATOR:  # between words, which is half of all mathematics
+            b = data[p]
+            apart |= b > 32 and b != 62  # blanks and line ends; control characters are no separators
+            p += 1
+            continue
+        if plain:  # the common case, without a call
             k, code, size = np.int64(ascii_kind[data[p]]), np.int64(data[p]), np.int64(1)
         else:
             k, code, size = _character(data, p, begin, end, kind, ascii_kind, keys, slots, letters)
