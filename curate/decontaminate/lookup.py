@@ -29,7 +29,7 @@ ALIKE = -1  # in place of a run's length
 MAX_MISSES = 2  # words that differ in a row, in a text that is taken to go on
 NEAR = 8  # tokens between runs of one chain
 EDGE, MAX_BREAK_BYTES = np.float32(0.35), 40  # a line or sentence begins at about one word in twelve
-DIVERGE_COST = np.float32(0.25)  # about one leak in three stands inside a sentence
+DIVERGE_COST = np.float32(0.25)  # one leak in six stands inside a sentence
 GAP_COST, NAME_COST, JUMP_COST = np.float32(0.33), np.float32(0.1), np.float32(0.86)  # in weights of 7 nats: one word in ten, two, 400
 
 

@@ -14,7 +14,8 @@
 
 One word has to do: of several that apply, the first in the order numbers, order, split, truncated, names, noise is given. An item
 with its names *and* its numbers replaced cannot be told from another instance of its template, and is taken for one; so are less
-than two thirds of it with other numbers, and a phrase of it in the middle of another sentence.
+than two thirds of it with other numbers, less than MOST_OF_IT of what it says with other words and numbers, and a phrase of it in the
+middle of another sentence.
 """
 
 from __future__ import annotations
