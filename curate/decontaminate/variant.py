@@ -20,6 +20,7 @@ middle of another sentence.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from dataclasses import dataclass
@@ -134,18 +135,29 @@ def _glued(block: Block, token: int) -> bool:
 
 def _trim(matched: Array, targets: Array, unit_capital: Array, capital: Array) -> None:
     """Leave out one or two words behind a gap at either end, inside the unit, unless the gap is names: where a part ends, any text goes on."""
-    at = np.flatnonzero(matched)
-    groups = np.split(at, np.flatnonzero((np.diff(at) != 1) | (np.diff(targets[at]) != 1)) + 1)
+    groups = _runs(matched, targets.tolist())
 
-    def strays(group: Array, i: int, j: int) -> bool:
+    def strays(group: list[int], i: int, j: int) -> bool:
+        if len(group) >= SHORT_RUN:
+            return False
         gap, shift = np.arange(i + 1, j), targets[i] - i
-        named = targets[j] - j == shift and unit_capital[gap].all() and capital[gap + shift].all()
-        return len(group) < SHORT_RUN and not named
+        return not (targets[j] - j == shift and unit_capital[gap].all() and capital[gap + shift].all())
 
     while len(groups) > 1 and groups[0][0] > 0 and strays(groups[0], groups[0][-1], groups[1][0]):
         matched[groups.pop(0)] = False
     while len(groups) > 1 and groups[-1][-1] < len(matched) - 1 and strays(groups[-1], groups[-2][-1], groups[-1][0]):
         matched[groups.pop()] = False
+
+
+def _runs(matched: Array, places: list[int]) -> list[list[int]]:
+    """Return the runs of matched tokens that follow each other in both texts."""
+    runs: list[list[int]] = []
+    for i in np.flatnonzero(matched).tolist():
+        if runs and runs[-1][-1] == i - 1 and places[i] == places[i - 1] + 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return runs
 
 
 def _without_strays(lengths: Array, targets: Array) -> Array:
@@ -157,23 +169,15 @@ def _without_strays(lengths: Array, targets: Array) -> Array:
     matched = np.zeros(len(lengths), np.bool_)
     used: set[int] = set()
     places: list[int] = targets.tolist()
-    runs: list[list[int]] = []
-    for i in np.flatnonzero(lengths > 0).tolist():
-        if runs and runs[-1][-1] == i - 1 and places[i] == places[i - 1] + 1:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
-    for run in sorted(runs, key=len, reverse=True):
+    for run in sorted(_runs(lengths > 0, places), key=len, reverse=True):
         free = [i for i in run if places[i] not in used]
         if len(free) >= SHORT_RUN:
             matched[free] = True
             used.update(places[i] for i in free)
-    at = np.flatnonzero(matched & (lengths >= LONG_RUN))
-    if not len(at):
-        return matched
-    for i in np.flatnonzero(matched & (lengths < LONG_RUN)).tolist():
-        k = int(np.searchsorted(at, i))
-        matched[i] = min(abs(int(targets[j] - targets[i]) - int(j - i)) for j in at[max(0, k - 1) : k + 1]) <= FAR_TOKENS
+    long = np.flatnonzero(matched & (lengths >= LONG_RUN)).tolist()
+    for i in np.flatnonzero(matched & (lengths < LONG_RUN)).tolist() if long else ():
+        k = bisect.bisect_left(long, i)
+        matched[i] = min(abs(places[j] - places[i] - (j - i)) for j in long[max(0, k - 1) : k + 1]) <= FAR_TOKENS
     return matched
 
 
