@@ -55,6 +55,16 @@ class Block:
     found: Array
 
 
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What is the same for all blocks: `needed` float32 [U], see `_needed`; `counts` int32 zeros, room for `windows`; the items' texts."""
+
+    needed: Array
+    counts: Array
+    text: Array
+    text_start: Array
+
+
 def text_buffer(batch: pa.RecordBatch) -> tuple[Array, Array]:
     """Return (UTF-8 bytes, offsets int64 [rows + 1]) of the batch's texts, without a copy. A null text is empty."""
     column = batch.column("text")
@@ -73,7 +83,7 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
     if view.num_units == 0 or batch.num_rows == 0:
         return
     row_of, begins, ends = spans_of_code(data, offsets) if view.is_code else (np.arange(batch.num_rows), offsets[:-1].copy(), offsets[1:])
-    needed, piece = _needed(index, view), 0
+    search, piece = _Search(_needed(index, view), np.zeros(len(view.gram_weight), np.int32), index.text, index.text_start), 0
     while piece < len(row_of):
         upto = piece + max(
             1, int(np.searchsorted((ends[piece : piece + BLOCK_TOKENS] - begins[piece : piece + BLOCK_TOKENS] + 1).cumsum(), BLOCK_BYTES))
@@ -84,7 +94,7 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
             tokens, keys, runs, values, capital = _head(int(bounds[done]), tokens, keys, runs, values, capital)
         pieces = max(1, done) if place else done
         rows = row_of[piece : piece + pieces]
-        yield _block(data, tokens, keys, runs, values, capital, bounds[: pieces + 1], rows, offsets[rows], view, needed)
+        yield _block(data, tokens, keys, runs, values, capital, bounds[: pieces + 1], rows, offsets[rows], view, search)
         if place and done == 0:
             begins[piece] = max(int(tokens[0][max(0, len(keys) - OVERLAP_TOKENS)]), begun + 1)
         else:
@@ -95,7 +105,7 @@ def _needed(index: Index, view: View) -> Array:
     """Return the weight, float32 [U], of a unit's n-grams that makes a window worth to be scored."""
     if view.is_code:
         return read_only((view.lead * np.float32(CANDIDATE_SHARE)).astype(np.float32))
-    least = index.bases(view) * view.information + index.options.least_evidence
+    least = index.floors(view) + index.options.least_evidence
     return read_only(np.where(view.lead > 0, np.minimum(CANDIDATE_INFORMATION * least, 0.5 * view.lead), np.inf).astype(np.float32))
 
 
@@ -126,13 +136,13 @@ def _block(
     rows: Array,
     offsets: Array,
     view: View,
-    needed: Array,
+    search: _Search,
 ) -> Block:
     places, numbers = np.empty(len(runs), np.int64), np.empty(len(runs), np.int32)
     n = find(runs, view.slot_key, view.slot_gram, view.bitmap, places, numbers)
     places, numbers = places[:n].copy(), numbers[:n].copy()
     piece_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    candidates, found = _candidates(places, numbers, piece_of, (read_only(data), *tokens, runs, keys, values, capital), bounds, view, needed)
+    candidates, found = _candidates(places, numbers, piece_of, (read_only(data), *tokens, runs, keys, values, capital), bounds, view, search)
     return Block(
         data=data,
         starts=tokens[0],
@@ -153,7 +163,7 @@ def _block(
 
 
 def _candidates(
-    places: Array, numbers: Array, piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, needed: Array
+    places: Array, numbers: Array, piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, search: _Search
 ) -> tuple[Array, Array]:
     if len(places) == 0:
         return np.zeros((0, 3), np.int64), np.zeros(0, np.float32)
@@ -162,8 +172,7 @@ def _candidates(
     n = events(places, numbers, view.post_start, view.post_unit, found_events)
     ordered = np.sort(found_events[:n])
     candidates = np.empty((n, 3), np.int64)
-    counts = np.zeros(len(view.gram_weight), np.int32)
-    k = windows(ordered, places, numbers, piece_of, view.unit_start, view.gram_weight, needed, counts, candidates)
+    k = windows(ordered, places, numbers, piece_of, view.unit_start, view.gram_weight, search.needed, search.counts, candidates)
     candidates, found = candidates[:k].copy(), np.zeros(k, np.float32)
     if k:
         score(
@@ -173,6 +182,10 @@ def _candidates(
             piece_of,
             view.unit_start,
             view.unit_text,
+            search.text,
+            search.text_start,
+            view.token_from,
+            view.token_to,
             view.token_run,
             view.token_key,
             view.token_value,

@@ -48,14 +48,16 @@ class Options:
 
     min_tokens: int = 4  # a unit with fewer cannot be told from chance
     min_information: float = 2.6  # nor one with less in it
-    base_threshold: float = 0.2  # share of a unit's information that must be found, however long it is
+    base_threshold: float = 0.1  # share of a unit's information that must be found, however much it is
+    long_threshold: float = 0.22  # the same of what is beyond `long_information`: a long text has more parts that may match by chance
+    long_information: float = 8.0
     formulaic_threshold: float = 0.45  # the same for solutions and choices, which are made of common phrases
-    code_threshold: float = 0.3  # and for code
-    evidence: float = 2.8  # and so much information beyond that share; calibration replaces it
-    least_evidence: float = 2.5
+    code_threshold: float = 0.25  # and for code
+    evidence: float = 3.2  # and so much information beyond that; calibration replaces it
+    least_evidence: float = 3.15
     min_whole_tokens: int = 8  # a unit without so much evidence in it counts when all of it is there, if it has so many tokens
     min_whole_information: float = 0.8
-    max_evidence: float = 4.5
+    max_evidence: float = 4.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ class Index:
 
     def item_text(self, item: int, channel: str) -> str:
         """Return the text of one channel of an item; empty if it has none."""
-        first, last = np.searchsorted(self.text_owner, [item, item + 1])
+        first, last = np.searchsorted(self.text_owner, np.array([item, item + 1], self.text_owner.dtype))  # another type copies it all
         for at in range(int(first), int(last)):
             if CHANNEL_NAMES[int(self.text_channel[at])] == channel:
                 return self.channel_text(at)
@@ -156,12 +158,15 @@ class Index:
         """Return text number `at`."""
         return bytes(self.text[int(self.text_start[at]) : int(self.text_start[at + 1])]).decode("utf-8")
 
-    def bases(self, view: View) -> NDArray[np.float32]:
-        """Return the share of its information, float32 [U], that must be found of each unit before anything counts as evidence."""
+    def floors(self, view: View) -> NDArray[np.float32]:
+        """Return the information, float32 [U], that must be found of each unit before anything counts as evidence."""
+        options, whole = self.options, view.information
         if view.is_code:
-            return np.full(view.num_units, self.options.code_threshold, np.float32)
+            return (options.code_threshold * whole).astype(np.float32)
+        long = (options.long_threshold - options.base_threshold) * np.maximum(0, whole - options.long_information)
+        prose = options.base_threshold * whole + long
         formulaic = np.isin(view.unit_channel, [CHANNEL_NAMES.index(name) for name in FORMULAIC])
-        return np.where(formulaic, self.options.formulaic_threshold, self.options.base_threshold).astype(np.float32)
+        return np.where(formulaic, options.formulaic_threshold * whole, prose).astype(np.float32)
 
     def thresholds(self, view: View) -> NDArray[np.float32]:
         """Return the score, float32 [U], from which a match of each unit counts; above 1 where it never can.
@@ -192,8 +197,8 @@ class Index:
         return result
 
     def _by_evidence(self, view: View) -> NDArray[np.float32]:
-        with np.errstate(divide="ignore"):
-            return (self.bases(view) + self.evidence / view.information).astype(np.float32)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return ((self.floors(view) + self.evidence) / view.information).astype(np.float32)
 
 
 def build_index(items: Items, options: Options | None = None) -> Index:

@@ -7,8 +7,9 @@ and so free to be in any order). Runs go on across words that differ, such as ty
 other closely make a chain, and gaps, jumps and a text's own beginning and end cost or say what they would in a log-likelihood
 ratio. All of it is integer work and float32 sums in a fixed order, so results do not depend on batches.
 
-What is traded away: a text of which no three words in a row are left is not seen, and a word counts or does not, however like it
-the other is.
+A word that differs by one typing error (a letter more, less or other, or two changed over) goes on with the run, at most of what it says.
+
+What is traded away: a text of which no three words in a row are left is not seen; and a plural counts as a typing error of its singular.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from curate.kernels.compiled import compiled, inlined
 
 Array = NDArray[Any]
 SLACK_TOKENS = 64  # a window is twice the unit and so much: room for an advertisement
+MIN_ALIKE_BYTES, ALIKE_SHARE = 4, np.float32(0.8)  # a word so long can have a typing error; what it says then
+ALIKE = -1  # in place of a run's length
 MAX_MISSES = 2  # words that differ in a row, in a text that is taken to go on
 NEAR = 8  # tokens between runs of one chain
 EDGE, MAX_BREAK_BYTES = np.float32(0.35), 40  # a line or sentence begins at about one word in twelve
+DIVERGE_COST = np.float32(0.25)  # one leak in six stands inside a sentence
 GAP_COST, NAME_COST, JUMP_COST = np.float32(0.33), np.float32(0.1), np.float32(0.86)  # in weights of 7 nats: one word in ten, two, 400
 
 
@@ -123,13 +127,18 @@ def windows(
     n, e, total = 0, 0, len(sorted_events)
     low = np.uint64(0xFFFFFFFF)
     while e < total:
-        unit = np.int64(sorted_events[e] >> np.uint64(32))
-        piece = piece_of[places[np.int64(sorted_events[e] & low)]]
-        stop = e
-        while (
-            stop < total and np.int64(sorted_events[stop] >> np.uint64(32)) == unit and piece_of[places[np.int64(sorted_events[stop] & low)]] == piece
-        ):
+        unit, first = np.int64(sorted_events[e] >> np.uint64(32)), np.int64(sorted_events[e] & low)
+        piece, all_weight = piece_of[places[first]], np.float64(gram_weight[numbers[first]])
+        stop = e + 1
+        while stop < total and np.int64(sorted_events[stop] >> np.uint64(32)) == unit:
+            at = np.int64(sorted_events[stop] & low)
+            if piece_of[places[at]] != piece:
+                break
+            all_weight += gram_weight[numbers[at]]
             stop += 1
+        if all_weight < needed[unit] - 1e-6:  # most: no window can have enough
+            e = stop
+            continue
         length = 2 * (unit_start[unit + 1] - unit_start[unit]) + SLACK_TOKENS
         s, weight, best, best_s, best_e = e, np.float64(0), np.float64(0), -1, -1
         for t in range(e, stop + 1):
@@ -190,13 +199,23 @@ def _tile(
     """
     m = len(unit_runs)
     lengths[:m], targets[:m], row[: m + 1] = 0, -1, 0
+    a, b = np.uint64(0), np.uint64(0)  # which values of two parts of a run's hash the unit has at all: most of a window has none of them
+    for i in range(m):
+        a |= np.uint64(1) << (unit_runs[i] >> np.uint64(58))
+        b |= np.uint64(1) << ((unit_runs[i] >> np.uint64(52)) & np.uint64(63))
+    clear = True  # whether `row` is all zeros
     for j in range(first, last):
         key = document_runs[j]
+        if key == 0 or (a >> (key >> np.uint64(58))) & (b >> ((key >> np.uint64(52)) & np.uint64(63))) & np.uint64(1) == 0:
+            if not clear:
+                row[: m + 1], clear = 0, True
+            continue
+        clear = False
         before = row[0]
         for i in range(m):
             diagonal = before
             before = row[i + 1]
-            if key == 0 or unit_runs[i] != key:
+            if unit_runs[i] != key:
                 row[i + 1] = 0
                 continue
             row[i + 1] = diagonal + 1
@@ -212,10 +231,42 @@ def _tile(
 
 
 @inlined
-def _bridge(lengths: Array, targets: Array, unit_keys: Array, unit_capital: Array, keys: Array, capital: Array, first: int, last: int) -> None:
+def _alike(a: Array, a_first: int, a_last: int, b: Array, b_first: int, b_last: int) -> Any:
+    """Whether two words, as bytes, differ by one typing error: a letter more, less or other, or two neighbors changed over."""
+    m, n = a_last - a_first, b_last - b_first
+    if min(m, n) < MIN_ALIKE_BYTES or abs(m - n) > 1 or a[a_first] < 65 or b[b_first] < 65:
+        return False
+    head, tail = 0, 0
+    while head < min(m, n) and (a[a_first + head] | 32) == (b[b_first + head] | 32):
+        head += 1
+    while tail < min(m, n) - head and (a[a_last - 1 - tail] | 32) == (b[b_last - 1 - tail] | 32):
+        tail += 1
+    if head + tail >= max(m, n) - 1:
+        return True
+    p, q = a_first + head, b_first + head
+    return m == n and head + tail == m - 2 and (a[p] | 32) == (b[q + 1] | 32) and (a[p + 1] | 32) == (b[q] | 32)
+
+
+@inlined
+def _bridge(
+    lengths: Array,
+    targets: Array,
+    unit_keys: Array,
+    unit_capital: Array,
+    text: Array,
+    text_from: Array,
+    text_to: Array,
+    keys: Array,
+    capital: Array,
+    data: Array,
+    starts: Array,
+    ends: Array,
+    first: int,
+    last: int,
+) -> None:
     """Match single equal tokens too, on both sides of a run, where it would go on if MAX_MISSES words in a row did not differ.
 
-    Two different words with capitals are no miss: another name. What is matched so has length 1.
+    Two different words with capitals are no miss: another name. What is matched so has length 1, or ALIKE where there is a typing error.
     """
     m = len(lengths)
     for step in (1, -1):
@@ -225,11 +276,16 @@ def _bridge(lengths: Array, targets: Array, unit_keys: Array, unit_capital: Arra
                 continue
             shift, misses, k = targets[i] - i, 0, i + step
             while 0 <= k < m and lengths[k] < 2 and first <= k + shift < last and misses < MAX_MISSES:
-                if unit_keys[k] == keys[k + shift]:
+                t = k + shift
+                if unit_keys[k] == keys[t]:
                     if lengths[k] == 0:
-                        lengths[k], targets[k] = 1, k + shift
+                        lengths[k], targets[k] = 1, t
                     misses = 0
-                elif not (unit_capital[k] and capital[k + shift]):
+                elif _alike(text, text_from[k], text_to[k], data, starts[t], ends[t]):
+                    if lengths[k] == 0:
+                        lengths[k], targets[k] = ALIKE, t
+                    misses = 0
+                elif not (unit_capital[k] and capital[t]):
                     misses += 1
                 k += step
 
@@ -245,9 +301,10 @@ def _found_words(lengths: Array, targets: Array, alone: Array, second: Array, th
     for i in range(len(lengths)):
         if lengths[i] == 0:
             continue
+        share = ALIKE_SHARE if lengths[i] == ALIKE else np.float32(1)
         if before == i - 1 and before >= 0 and targets[i] == targets[before] + 1:
             behind += 1
-            part += third[i] if behind > 1 else second[i]
+            part += (third[i] if behind > 1 else second[i]) * share
         else:
             chain += max(np.float32(0), part - cost)
             step = targets[i] - targets[before] if before >= 0 else 0
@@ -261,7 +318,7 @@ def _found_words(lengths: Array, targets: Array, alone: Array, second: Array, th
             else:
                 total += max(np.float32(0), chain - JUMP_COST)
                 chain, cost = np.float32(0), np.float32(0)
-            behind, part = 0, alone[i]
+            behind, part = 0, alone[i] * share
         before = i
     chain += max(np.float32(0), part - cost)
     total += max(np.float32(0), chain - JUMP_COST)
@@ -279,17 +336,17 @@ def _breaks(data: Array, begin: int, end: int) -> Any:
 
 
 @inlined
-def _edges(lengths: Array, targets: Array, data: Array, starts: Array, ends: Array, first: int, last: int, opens: bool, closes: bool) -> Any:
-    """Return what it says that the text begins, and ends, where a line or sentence of the document does."""
+def _edges(data: Array, starts: Array, ends: Array, low: int, high: int, first: int, last: int, opens: bool, closes: bool) -> Any:
+    """Return what it says where the matched tokens low..high begin and end in the document's piece [first, last).
+
+    A leak, whole or cut, is mostly a text of its own, and a phrase that is shared by chance mostly stands in the middle of a sentence.
+    Where the document goes on in the same sentence with other words than the unit (`opens`, `closes`: it has no more), it costs.
+    """
+    begun = low == first or _breaks(data, ends[low - 1], starts[low])
+    ended = high == last - 1 or _breaks(data, ends[high], starts[high + 1])
     total = np.float32(0)
-    if opens and lengths[0]:
-        t = targets[0]
-        if t == first or _breaks(data, ends[t - 1], starts[t]):
-            total += EDGE
-    if closes and lengths[len(lengths) - 1]:
-        t = targets[len(lengths) - 1]
-        if t == last - 1 or _breaks(data, ends[t], starts[t + 1]):
-            total += EDGE
+    total += EDGE if begun else np.float32(0) if opens else -DIVERGE_COST
+    total += EDGE if ended else np.float32(0) if closes else -DIVERGE_COST
     return total
 
 
@@ -333,6 +390,10 @@ def score(
     piece_of: Array,
     unit_start: Array,
     unit_text: Array,
+    text: Array,
+    text_start: Array,
+    token_from: Array,
+    token_to: Array,
     token_run: Array,
     token_key: Array,
     token_value: Array,
@@ -365,38 +426,44 @@ def score(
         if is_code:
             found[c] = _found_code(lengths[:m], targets[:m], token_run[a:b], runs, token_gram[a:b], third[a:b], gram_weight, gram)
         else:
-            _bridge(lengths[:m], targets[:m], token_key[a:b], token_capital[a:b], keys, capital, bounds[piece], bounds[piece + 1])
+            own = text[text_start[unit_text[unit]] : text_start[unit_text[unit] + 1]]
+            marks = (token_key[a:b], token_capital[a:b], own, token_from[a:b], token_to[a:b])
+            _bridge(lengths[:m], targets[:m], *marks, keys, capital, data, starts, ends, bounds[piece], bounds[piece + 1])
             found[c] = _found_words(lengths[:m], targets[:m], alone[a:b], second[a:b], third[a:b], token_capital[a:b], capital)
-            opens, closes = unit == 0 or unit_text[unit - 1] != unit_text[unit], unit + 1 == len(unit_text) or unit_text[unit + 1] != unit_text[unit]
-            found[c] += _edges(lengths[:m], targets[:m], data, starts, ends, bounds[piece], bounds[piece + 1], opens, closes)
         for i in range(m):
             if lengths[i]:
                 low, high = min(low, targets[i]), max(high, targets[i])
+        if not is_code and found[c] > 0:
+            opens = lengths[0] != 0 and targets[0] == low and (unit == 0 or unit_text[unit - 1] != unit_text[unit])
+            closes = lengths[m - 1] != 0 and targets[m - 1] == high and (unit + 1 == len(unit_text) or unit_text[unit + 1] != unit_text[unit])
+            found[c] += _edges(data, starts, ends, low, high, bounds[piece], bounds[piece + 1], opens, closes)
         candidates[c, 1], candidates[c, 2] = low, max(low, high)
 
 
 @compiled
-def align(
-    runs: Array,
+def align_runs(
+    runs: Array, values: Array, first: int, last: int, unit_runs: Array, unit_values: Array, gram: int, lengths: Array, targets: Array
+) -> None:
+    """Fill `lengths` and `targets`, int64 [tokens of the unit], with the runs that one unit shares with document tokens [first, last)."""
+    _tile(unit_runs, runs, first, last, unit_values, values, gram, lengths, targets, np.zeros(len(unit_runs) + 1, np.int64))
+
+
+@compiled
+def align_words(
     keys: Array,
-    values: Array,
     capital: Array,
+    data: Array,
+    starts: Array,
+    ends: Array,
     first: int,
     last: int,
-    unit_runs: Array,
     unit_keys: Array,
-    unit_values: Array,
     unit_capital: Array,
-    gram: int,
-    again: bool,
+    text: Array,
+    text_from: Array,
+    text_to: Array,
     lengths: Array,
     targets: Array,
 ) -> None:
-    """Fill `lengths` and `targets`, int64 [tokens of the unit], for one unit and document tokens [first, last).
-
-    `again`: they hold runs, to which single tokens beside them are added.
-    """
-    if again:
-        _bridge(lengths, targets, unit_keys, unit_capital, keys, capital, first, last)
-    else:
-        _tile(unit_runs, runs, first, last, unit_values, values, gram, lengths, targets, np.zeros(len(unit_runs) + 1, np.int64))
+    """Add the single words beside the runs that `lengths` and `targets` hold; see `_bridge`."""
+    _bridge(lengths, targets, unit_keys, unit_capital, text, text_from, text_to, keys, capital, data, starts, ends, first, last)

@@ -1,7 +1,8 @@
 """Documents → matches: which benchmark items a batch of documents holds, where, and how sure that is.
 
 A match is one place of one document that holds one item. Channels of the item that stand next to each other are one match.
-Where several items of a benchmark claim the same place (instances of one template), the best one has it; equals share it.
+Where several items of a benchmark claim the same place, the one that explains most of it has it, by what was found and whether its
+numbers are the same: an instance of the same template loses it. Equals share it, as two questions do on a passage that is cut short.
 Places are character offsets, in the document's text and in the text of the item's channel that `channel` names.
 """
 
@@ -48,7 +49,8 @@ MATCHES = pa.schema(
 MAX_EXCERPT, CONTEXT = 1200, 80  # characters
 MARK_BYTES = 4096
 JOIN_BYTES = 400  # channels of one item that are nearer than this are one match
-NUMBERS_MERIT = 0.2  # what equal numbers add, where several items claim one place
+NUMBERS_MERIT, WHOLE_MERIT = 0.2, 0.1  # what equal numbers, and all of the text, add to a claim, as shares of what was found
+WHOLE_SCORE, EQUAL_MERIT = 0.9, 0.97  # from here on it is all of the text; a claim of so much of the best one shares the place
 ANSWER_TOKENS = 60  # the answer is looked for so far behind the question
 Array = NDArray[Any]
 
@@ -70,11 +72,20 @@ class Hit:
     item_start: int
     item_end: int
     channels: set[str] = field(default_factory=set)
-    merits: dict[str, float] = field(default_factory=dict)  # per channel that was scored
+    merits: dict[tuple[str, int], float] = field(default_factory=dict)  # per channel and unit that was found: how well it explains the place
+
+    def merit(self) -> float:
+        """Return how well the item explains the place. Its question with its choices is not counted beside both."""
+        apart, both = (sum(merit for (channel, _), merit in self.merits.items() if ("+" in channel) == joined) for joined in (False, True))
+        return max(apart, both)
 
     def rank(self) -> tuple[float, ...]:
         """Order among matches that claim one place: the smaller the better. An item of which more channels are there goes first."""
-        return (self.variant == SIBLING, -round(sum(self.merits.values()), 3), -round(self.information, 2), self.item)
+        return (self.variant == SIBLING, -round(self.merit(), 2), self.item)
+
+    def outdone(self, other: Hit) -> bool:
+        """Whether `other`, which comes first, explains the place better."""
+        return (self.variant == SIBLING) != (other.variant == SIBLING) or self.merit() < EQUAL_MERIT * other.merit()
 
 
 def scan(batch: pa.RecordBatch, index: Index) -> pa.Table:
@@ -112,7 +123,7 @@ def _hits(batch: pa.RecordBatch, view: View, index: Index) -> Iterator[Hit]:
 
 def _hit(block: Block, view: View, index: Index, candidate: int, score: float, threshold: float) -> Hit | None:
     unit = int(block.candidates[candidate, 0])
-    found = alignment(block, view, candidate)
+    found = alignment(block, view, index, candidate)
     channel = CHANNEL_NAMES[int(view.unit_channel[unit])]
     if not firm(view, unit, found, channel, threshold):
         return None
@@ -129,6 +140,7 @@ def _hit(block: Block, view: View, index: Index, candidate: int, score: float, t
     channels = set(channel.split("+"))
     if channel == "question" and view is index.words and _has_answer(block, index, item, found, piece):
         channels.add("answer")
+    numbers = 1.0 if found.numbers_equal is None else found.numbers_equal
     return Hit(
         row=row,
         item=item,
@@ -143,7 +155,7 @@ def _hit(block: Block, view: View, index: Index, candidate: int, score: float, t
         item_start=low,
         item_end=high,
         channels=channels,
-        merits={channel: score + NUMBERS_MERIT * (1.0 if found.numbers_equal is None else found.numbers_equal)},
+        merits={(channel, unit): float(block.found[candidate]) * (1 + NUMBERS_MERIT * numbers + WHOLE_MERIT * (score >= WHOLE_SCORE))},
     )
 
 
@@ -153,10 +165,10 @@ def _has_answer(block: Block, index: Index, item: int, found: Alignment, piece: 
         return False
     text = index.item_text(item, "answer")
     answer: Tokens = tokenize(text)
-    stop = min(int(block.bounds[piece + 1]), found.last + 1 + ANSWER_TOKENS)
-    for at in range(found.last + 1, stop - len(answer) + 1):
-        if len(answer) == 0:
-            break
+    if len(answer) == 0:
+        return False
+    stop = min(int(block.bounds[piece + 1]), found.last + 1 + ANSWER_TOKENS) - len(answer) + 1
+    for at in found.last + 1 + np.flatnonzero(block.keys[found.last + 1 : max(found.last + 1, stop)] == answer.hashes[0]):
         same = block.keys[at : at + len(answer)] == answer.hashes
         if same.all() and (block.values[at : at + len(answer)] == answer.values).all():
             return True
@@ -177,7 +189,7 @@ def _settled(hits: list[Hit], index: Index) -> list[Hit]:
     for hit in sorted(joined, key=Hit.rank):
         benchmark = index.item_benchmark[hit.item]
         near = [o for cell in range(hit.start >> 12, (hit.end >> 12) + 1) for o in owners.get((benchmark, cell), [])]
-        if any(_same_place(hit, other) and hit.rank()[:3] != other.rank()[:3] for other in near):
+        if any(_same_place(hit, other) and hit.outdone(other) for other in near):
             continue
         kept.append(hit)
         for cell in range(hit.start >> 12, (hit.end >> 12) + 1):

@@ -204,6 +204,22 @@ def _unescaped(data: Any, p: int, end: int) -> Any:
     return np.int64(data[p]), 1
 
 
+@inlined
+def _is_mark(shape: Any) -> Any:
+    """Whether a token is a mark of code, and none of `,` and `.`, which prose has as well."""
+    return 256 < shape < 512 and shape != 256 + 44 and shape != 256 + 46
+
+
+@inlined
+def _back(shapes: Any, names: Any, begin: int, at: int, size: int) -> Any:
+    """Return how many tokens before `at`, and at or behind `begin`, its identifier was last used; 0 for none within `size` tokens."""
+    if shapes[at] == IDENTIFIER:
+        for back in range(1, min(size, at - begin + 1)):
+            if shapes[at - back] == IDENTIFIER and names[at - back] == names[at]:
+                return back
+    return 0
+
+
 @compiled
 def walk_shapes(data: Any, begins: Any, stops: Any, keys: Any, kind: Any, shapes: Any, names: Any, starts: Any, ends: Any, bounds: Any) -> Any:
     """Fill the arrays of code tokens; return (number of texts done, place in the next one where the room ended, or 0)."""
@@ -211,12 +227,15 @@ def walk_shapes(data: Any, begins: Any, stops: Any, keys: Any, kind: Any, shapes
     for i in range(len(begins)):
         p, end = begins[i], stops[i]
         while p < end:
-            b, size = _unescaped(data, p, end)
+            first, b, size = p, np.int64(data[p]), 1
+            if b == 38:
+                b, size = _unescaped(data, p, end)
             k = kind[b]
-            first = p
             p += size
             shape, name = np.uint64(0), np.uint64(0)
-            if k == 1 or k == 2:
+            if k >= 3:
+                shape = np.uint64(256 + b)
+            elif k:
                 h = np.uint64(0)
                 p = first
                 while p < end and (kind[data[p]] == 1 or kind[data[p]] == 2 or (k == 2 and data[p] == 46)):
@@ -225,8 +244,6 @@ def walk_shapes(data: Any, begins: Any, stops: Any, keys: Any, kind: Any, shapes
                 name = h ^ (h >> np.uint64(29))
                 attribute = first > begins[i] and data[first - 1] == 46
                 shape = name if k == 2 or attribute or _known(name, keys) else IDENTIFIER
-            elif k >= 3:
-                shape = np.uint64(256 + b)
             elif b == 35:  # a comment
                 while p < end and data[p] != 10:
                     p += 1
@@ -246,35 +263,31 @@ def walk_shapes(data: Any, begins: Any, stops: Any, keys: Any, kind: Any, shapes
 
 
 @compiled
-def shape_grams(shapes: Any, names: Any, bounds: Any, size: int, keys: Any) -> None:
-    """Fill keys[i] with the hash of the `size` tokens at i, identifiers spelled by distance; 0 where it is not code."""
+def shape_grams(shapes: Any, names: Any, bounds: Any, size: int, backs: Any, keys: Any) -> None:
+    """Fill keys[i] with the hash of the `size` tokens at i, identifiers spelled by distance; 0 where it is not code.
+
+    `backs`, uint8, is room for how far behind its last use each identifier is.
+    """
     keys[:] = 0
     for piece in range(len(bounds) - 1):
-        first, last = bounds[piece], bounds[piece + 1] - size + 1
-        marks = 0
-        for i in range(first, last):
-            if i == first:
+        begin, last = bounds[piece], bounds[piece + 1] - size + 1
+        marks, upto = 0, begin
+        for j in range(begin, min(begin + size - 1, bounds[piece + 1])):
+            marks += _is_mark(shapes[j])
+        for i in range(begin, last):
+            marks += _is_mark(shapes[i + size - 1])
+            if marks >= MIN_MARKS:
+                for j in range(max(i, upto), i + size):
+                    backs[j] = _back(shapes, names, begin, j, size)
+                upto, h = i + size, np.uint64(0)
                 for j in range(i, i + size):
-                    marks += 256 < shapes[j] < 512 and shapes[j] != 256 + 44 and shapes[j] != 256 + 46
-            else:
-                marks -= 256 < shapes[i - 1] < 512 and shapes[i - 1] != 256 + 44 and shapes[i - 1] != 256 + 46
-                j = i + size - 1
-                marks += 256 < shapes[j] < 512 and shapes[j] != 256 + 44 and shapes[j] != 256 + 46
-            if marks < MIN_MARKS:
-                continue
-            h = np.uint64(0)
-            for j in range(i, i + size):
-                code = shapes[j]
-                if code == IDENTIFIER:
-                    distance = 0
-                    for back in range(j - 1, i - 1, -1):
-                        if shapes[back] == IDENTIFIER and names[back] == names[j]:
-                            distance = j - back
-                            break
-                    code = np.uint64(512 + distance)
-                h = (h ^ code) * MULTIPLIER
-                h ^= h >> np.uint64(31)
-            keys[i] = h | np.uint64(1)
+                    code = shapes[j]
+                    if code == IDENTIFIER:
+                        code = np.uint64(512 + (backs[j] if backs[j] <= j - i else 0))
+                    h = (h ^ code) * MULTIPLIER
+                    h ^= h >> np.uint64(31)
+                keys[i] = h | np.uint64(1)
+            marks -= _is_mark(shapes[i])
 
 
 @compiled
@@ -320,5 +333,5 @@ def spans_of_code(data: Bytes, offsets: Places) -> tuple[Places, Places, Places]
 def gram_keys(shapes: Shapes, bounds: Places, size: int) -> NDArray[np.uint64]:
     """Return the n-gram key at each token of `shapes`."""
     keys = np.empty(len(shapes), np.uint64)
-    shape_grams(shapes.shapes, shapes.names, bounds, size, keys)
+    shape_grams(shapes.shapes, shapes.names, bounds, size, np.empty(len(shapes), np.uint8), keys)
     return keys

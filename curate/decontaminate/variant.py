@@ -14,11 +14,13 @@
 
 One word has to do: of several that apply, the first in the order numbers, order, split, truncated, names, noise is given. An item
 with its names *and* its numbers replaced cannot be told from another instance of its template, and is taken for one; so are less
-than two thirds of it with other numbers, and a phrase of it in the middle of another sentence.
+than two thirds of it with other numbers, less than MOST_OF_IT of what it says with other words and numbers, and a phrase of it in the
+middle of another sentence.
 """
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import re
 from dataclasses import dataclass
@@ -28,17 +30,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.decontaminate.blocks import Block
-from curate.decontaminate.index import View
-from curate.decontaminate.lookup import EDGE, align
+from curate.decontaminate.index import Index, View
+from curate.decontaminate.lookup import ALIKE, EDGE, align_runs, align_words
+from curate.decontaminate.normalize import read_only
 
 Array = NDArray[Any]
 SIBLING = "template_sibling"
 MIN_DENSITY = 0.75  # share of the tokens, between the first and the last that are matched, that a leak keeps
 MIN_SPAN_DENSITY = 0.67  # the same between the first and the last of all
 FRAGMENT, MIN_FRAGMENT_DENSITY = 0.3, 0.85  # where so much of the item is missing, what is there must be much as it was
-SCANT_MARGIN = 0.5  # with so little evidence to spare it must be exactly as it was
+SCANT_MARGIN, SCANT_NAMES = 1.5, 0.5  # with so little evidence to spare it must be exactly as it was, or but for names
 MOSTLY_MISSING, WEAK_MARGIN = 0.45, 2.0  # and where so much is, with little evidence to spare, it must not be cut from a sentence
 BREAK = re.compile(rb"[\n.?!:>]|.{40}")
+MOST_OF_IT = 0.6  # of what an item says must be there where words and numbers differ
 SHORT_RUN, LONG_RUN = 3, 5
 FIRM_SHARE = 0.8  # of the score that is needed must be in what is left without strays
 FAR_TOKENS = 16  # a gap of so many document tokens is something in between
@@ -51,6 +55,7 @@ class Alignment:
     `matched` bool [M]; `targets` int64 [M], token of the block, or -1; `first`, `last`: tokens of the block, inclusive;
     `item_first`, `item_last`: tokens of the unit, inclusive; `numbers_equal`: share of the matched numbers, None without any;
     `density`: share of the tokens that are matched, between the first and the last run of at least LONG_RUN tokens.
+    `alike`: whether any word or number of what is matched has a typing error; `share`: of the unit's weights that is matched.
     """
 
     matched: Array
@@ -62,9 +67,11 @@ class Alignment:
     numbers: int
     numbers_equal: float | None
     density: float
+    alike: bool
+    share: float
 
 
-def alignment(block: Block, view: View, candidate: int) -> Alignment:
+def alignment(block: Block, view: View, index: Index, candidate: int) -> Alignment:
     """Align the unit of a candidate with its window."""
     unit, low, high = (int(v) for v in block.candidates[candidate])
     a, b = int(view.unit_start[unit]), int(view.unit_start[unit + 1])
@@ -72,25 +79,34 @@ def alignment(block: Block, view: View, candidate: int) -> Alignment:
     m = b - a
     lengths, targets = np.zeros(m, np.int64), np.full(m, -1, np.int64)
     begin, end = int(block.bounds[piece]), int(block.bounds[piece + 1])
-    tokens = (block.runs, block.keys, block.values, block.capital)
-    own = (view.token_run[a:b], view.token_key[a:b], view.token_value[a:b], view.token_capital[a:b], view.gram)
-    align(*tokens, max(begin, low), min(end, high + 1), *own, False, lengths, targets)
-    matched = _without_strays(lengths, targets)
+    own = (view.token_run[a:b], view.token_value[a:b], view.gram)
+    align_runs(block.runs, block.values, max(begin, low), min(end, high + 1), *own, lengths, targets)
+    matched, alike = _without_strays(lengths, targets), np.zeros(m, np.bool_)
     if not view.is_code:
         lengths[~matched], targets[~matched] = 0, -1
-        align(*tokens, begin, end, *own, True, lengths, targets)
-        matched = lengths > 0
+        text = int(view.unit_text[unit])
+        words = (view.token_key[a:b], view.token_capital[a:b], index.text[int(index.text_start[text]) : int(index.text_start[text + 1])])
+        tokens = (block.keys, block.capital, read_only(block.data), block.starts, block.ends, begin, end)
+        align_words(*tokens, *words, view.token_from[a:b], view.token_to[a:b], lengths, targets)
+        matched, alike = lengths != 0, lengths == ALIKE
         _extend(matched, targets, view.token_key[a:b], block.keys, begin, end)
+        _trim(matched, targets, view.token_capital[a:b], block.capital)
     targets = np.where(matched, targets, -1)
     at = np.flatnonzero(matched)
     values = view.token_value[a:b]
-    number = values[at] != 0
+    number = (values[at] != 0) & ~alike[at]  # not a number word with a typing error
     row = np.convolve(number, [1, 1, 1])[1:-1] == 3  # in lists of numbers it is not known which is which
     numbers = at[number & ~row] if not view.is_code else at[:0]
-    equal = float((block.values[targets[numbers]] == values[numbers]).mean()) if len(numbers) else None
+    same = block.values[targets[numbers]] == values[numbers]
+    clean = same | ~np.array([_glued(block, int(t)) for t in targets[numbers]], np.bool_)
+    numbers, same = numbers[clean], same[clean]
+    equal = float(same.mean()) if len(numbers) else None
     firm = np.flatnonzero(matched & (lengths >= LONG_RUN)) if (lengths >= LONG_RUN).any() else at
     density = float(matched[firm[0] : firm[-1] + 1].mean())
-    return Alignment(matched, targets, int(targets[at].min()), int(targets[at].max()), int(at[0]), int(at[-1]), len(numbers), equal, density)
+    weights = view.token_weight[a:b]
+    share = float(weights[matched].sum() / max(float(weights.sum()), 1e-6))
+    places = (int(targets[at].min()), int(targets[at].max()), int(at[0]), int(at[-1]))
+    return Alignment(matched, targets, *places, len(numbers), equal, density, bool(alike.any() or not clean.all()), share)
 
 
 def _extend(matched: Array, targets: Array, unit_keys: Array, keys: Array, first: int, last: int) -> None:
@@ -111,6 +127,39 @@ def _extend(matched: Array, targets: Array, unit_keys: Array, keys: Array, first
                     matched[k], targets[k] = True, targets[i] + k - i
 
 
+def _glued(block: Block, token: int) -> bool:
+    """Whether a letter stands right before or behind a number, as in "1b2": a typing error, and no other number."""
+    first, last = int(block.starts[token]), int(block.ends[token])
+    return bytes(block.data[max(0, first - 1) : first]).isalpha() or bytes(block.data[last : last + 1]).isalpha()
+
+
+def _trim(matched: Array, targets: Array, unit_capital: Array, capital: Array) -> None:
+    """Leave out one or two words behind a gap at either end, inside the unit, unless the gap is names: where a part ends, any text goes on."""
+    groups = _runs(matched, targets.tolist())
+
+    def strays(group: list[int], i: int, j: int) -> bool:
+        if len(group) >= SHORT_RUN:
+            return False
+        gap, shift = np.arange(i + 1, j), targets[i] - i
+        return not (targets[j] - j == shift and unit_capital[gap].all() and capital[gap + shift].all())
+
+    while len(groups) > 1 and groups[0][0] > 0 and strays(groups[0], groups[0][-1], groups[1][0]):
+        matched[groups.pop(0)] = False
+    while len(groups) > 1 and groups[-1][-1] < len(matched) - 1 and strays(groups[-1], groups[-2][-1], groups[-1][0]):
+        matched[groups.pop()] = False
+
+
+def _runs(matched: Array, places: list[int]) -> list[list[int]]:
+    """Return the runs of matched tokens that follow each other in both texts."""
+    runs: list[list[int]] = []
+    for i in np.flatnonzero(matched).tolist():
+        if runs and runs[-1][-1] == i - 1 and places[i] == places[i - 1] + 1:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return runs
+
+
 def _without_strays(lengths: Array, targets: Array) -> Array:
     """Return which tokens are matched, each token of the document once.
 
@@ -119,18 +168,16 @@ def _without_strays(lengths: Array, targets: Array) -> Array:
     """
     matched = np.zeros(len(lengths), np.bool_)
     used: set[int] = set()
-    runs = [run[lengths[run] > 0] for run in np.split(np.arange(len(lengths)), np.flatnonzero(np.diff(targets) != 1) + 1)]
-    for run in sorted(runs, key=len, reverse=True):
-        free = run[[int(t) not in used for t in targets[run]]] if len(run) else run
+    places: list[int] = targets.tolist()
+    for run in sorted(_runs(lengths > 0, places), key=len, reverse=True):
+        free = [i for i in run if places[i] not in used]
         if len(free) >= SHORT_RUN:
             matched[free] = True
-            used.update(targets[free].tolist())
-    at = np.flatnonzero(matched & (lengths >= LONG_RUN))
-    if not len(at):
-        return matched
-    for i in np.flatnonzero(matched & (lengths < LONG_RUN)):
-        k = int(np.searchsorted(at, i))
-        matched[i] = min(abs(int(targets[j] - targets[i]) - int(j - i)) for j in at[max(0, k - 1) : k + 1]) <= FAR_TOKENS
+            used.update(places[i] for i in free)
+    long = np.flatnonzero(matched & (lengths >= LONG_RUN)).tolist()
+    for i in np.flatnonzero(matched & (lengths < LONG_RUN)).tolist() if long else ():
+        k = bisect.bisect_left(long, i)
+        matched[i] = min(abs(places[j] - places[i] - (j - i)) for j in long[max(0, k - 1) : k + 1]) <= FAR_TOKENS
     return matched
 
 
@@ -152,14 +199,16 @@ def variant(block: Block, view: View, found: Alignment, same_text: bool, channel
     if equal is not None and (holes or missing > 0.4 * m) and (equal < 0.5 or (equal == 0.5 and found.numbers >= 3)):
         return SIBLING
     fragment = missing > FRAGMENT * m
-    if (missing > MOSTLY_MISSING * m or (fragment and holes)) and margin < WEAK_MARGIN and _mid_sentence(block, found, head >= cut, tail >= cut):
+    if (missing > MOSTLY_MISSING * m or (fragment and holes)) and margin < WEAK_MARGIN and _mid_sentence(block, found):
         return SIBLING
-    if fragment and holes and margin < SCANT_MARGIN:  # a template's words around another's
+    if fragment and holes and margin < (SCANT_NAMES if _capitals(block, found) else SCANT_MARGIN):  # a template's words around another's
         return SIBLING
     span = found.matched[found.item_first : found.item_last + 1]
     if "choices" not in channel and (found.density < (MIN_FRAGMENT_DENSITY if fragment else MIN_DENSITY) or span.mean() < MIN_SPAN_DENSITY):
         return SIBLING
     if equal is not None and ((fragment and equal < 1) or (channel == "solution" and equal < 0.8)):
+        return SIBLING
+    if equal is not None and equal < 0.8 and holes and found.share < MOST_OF_IT:
         return SIBLING
     if equal is not None and (equal < 0.8 or (equal < 1 and holes == 0)):
         return "numbers_changed"
@@ -174,6 +223,8 @@ def variant(block: Block, view: View, found: Alignment, same_text: bool, channel
         return "truncated"
     if holes:
         return "names_changed" if _capitals(block, found) else "noisy"
+    if found.alike:
+        return "noisy"
     return "verbatim" if same_text else "reformatted"
 
 
@@ -188,15 +239,13 @@ def firm(view: View, unit: int, found: Alignment, channel: str, needed: float) -
     return float(weights[found.matched].sum()) + 2 * float(EDGE) >= FIRM_SHARE * needed * float(view.information[unit])
 
 
-def _mid_sentence(block: Block, found: Alignment, head: bool, tail: bool) -> bool:
-    """Whether the document's text goes on in the same sentence where the item's `head`, or `tail`, is missing."""
+def _mid_sentence(block: Block, found: Alignment) -> bool:
+    """Whether the document's sentence began before what is matched, or goes on behind it."""
     piece = int(block.piece_of[found.first])
-    if head and found.first > block.bounds[piece] and not BREAK.search(bytes(block.data[block.ends[found.first - 1] : block.starts[found.first]])):
+    if found.first > block.bounds[piece] and not BREAK.search(bytes(block.data[block.ends[found.first - 1] : block.starts[found.first]])):
         return True
     return bool(
-        tail
-        and found.last + 1 < block.bounds[piece + 1]
-        and not BREAK.search(bytes(block.data[block.ends[found.last] : block.starts[found.last + 1]]))
+        found.last + 1 < block.bounds[piece + 1] and not BREAK.search(bytes(block.data[block.ends[found.last] : block.starts[found.last + 1]]))
     )
 
 

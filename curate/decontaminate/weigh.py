@@ -9,7 +9,7 @@ A word weighs by its surprise, the negative log of how likely the two words befo
 counts (Kneser and Ney 1995) of the background and of the other items: "which of the following is" says nothing, whoever says it.
 One document in three shows the tail and is not counted, since a document that has been counted surprises less than new ones.
 
-Evidence is the information found beyond `base_threshold` times the unit's information. In clean text it falls off
+Evidence is the information found beyond a share of the unit's own (`Index.floors`). In clean text it falls off
 exponentially, as local alignment scores do (Karlin and Altschul 1990), so its tail is fitted where it is well measured and
 continued to the stated rate of false positives: a sample of 2,000 documents cannot show a rate of 1e-4 by counting. The corpus
 may be contaminated, so a document that holds most of an item, or more than any threshold asks for, is left out, and counted.
@@ -45,7 +45,7 @@ MOST_SURPRISE = 7.0  # nats; a topic's words are far likelier in a text on it th
 LEAST_WEIGHT = 0.02
 PRIOR, BACKOFF = 5.0, 0.35  # of a context's counts, what is left to shorter ones: all of it at none, this share at many
 CODE_TOKEN_WEIGHT = 0.25
-TAIL_SHARE, LEAST_RANK, MOST_RANK, TAIL_FROM = 0.03, 12, 100, 1.25  # of the background's documents: where its tail begins
+TAIL_SHARE, LEAST_RANK, MOST_RANK, TAIL_FROM = 0.03, 12, 100, 1.45  # of the background's documents: where its tail begins
 PRIOR_SCALE, PRIOR_RANK = 0.33, 40  # how fast tails fall off, worth so many documents
 LEAST_DOCUMENTS, PRIOR_HITS = 50, 3  # a smaller sample shows nothing; so many documents more than were seen are taken to be in the tail
 SIBLING_EVIDENCE = 1.0  # from here on it is looked whether a match is another instance of a template
@@ -323,7 +323,7 @@ def measure(starts: Array, token_gram: Array, token_weight: Array, gram_weight: 
 def evidence(block: Block, view: View, index: Index) -> Array:
     """Return the evidence, float32, of each candidate of `block`; -inf where its unit is unscannable."""
     units = block.candidates[:, 0]
-    beyond = block.found - index.bases(view)[units] * view.information[units]
+    beyond = block.found - index.floors(view)[units]
     return np.where(index.poor(view)[units], -np.inf, beyond).astype(np.float32)
 
 
@@ -341,7 +341,7 @@ def score_background(batches: Iterable[pa.RecordBatch], index: Index) -> Scores:
                 shown = evidence(block, view, index)
                 for candidate in np.flatnonzero(shown >= SIBLING_EVIDENCE):
                     channel = CHANNEL_NAMES[int(view.unit_channel[block.candidates[candidate, 0]])]
-                    if variant(block, view, alignment(block, view, int(candidate)), False, channel, 0.0) == SIBLING:
+                    if variant(block, view, alignment(block, view, index, int(candidate)), False, channel, 0.0) == SIBLING:
                         shown[candidate] = -np.inf
                 np.maximum.at(best, block.rows[block.piece_of[block.candidates[:, 1]]], shown)
         clean = best <= index.options.max_evidence

@@ -41,7 +41,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a helper that kernels call; it becomes part of each of them, so it is not cached by itself."""
-    return cast("Callable[..., Any]", numba.njit(function, nogil=True, error_model="numpy"))
+    return cast("Callable[..., Any]", numba.njit(function, nogil=True, error_model="numpy", forceinline=True))
 
 
 @functools.cache

@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.decontaminate.lookup import EDGE, GAP_COST, JUMP_COST, MAX_MISSES, NAME_COST, NEAR, gram_hashes, score
+from curate.decontaminate.lookup import (
+    ALIKE_SHARE,
+    DIVERGE_COST,
+    EDGE,
+    GAP_COST,
+    JUMP_COST,
+    MAX_MISSES,
+    MIN_ALIKE_BYTES,
+    NAME_COST,
+    NEAR,
+    gram_hashes,
+    score,
+)
 from curate.decontaminate.match import character_marks, characters_before
 from curate.decontaminate.shapes import DENSE_BYTES, DENSE_MARKS, spans_of_code
 
@@ -34,23 +46,41 @@ def tiled(unit: list[int], document: list[int]) -> tuple[list[int], list[int]]:
     return lengths, targets
 
 
-def bridged(unit: list[int], capital: list[bool], document: list[int], upper: list[bool]) -> list[int]:
-    """Return per token of the unit where it is in the document, or -1: in a run, or in a gap beside one."""
+def spelled(token: int) -> str:
+    """Return the word of a token: that of the next one, if its number is even, with another letter at the end."""
+    letters = "".join("aeiou"[token // 2 // 5**place % 5] for place in range(4))
+    return letters * (1 + token // 2 % 2) + "st"[token % 2]
+
+
+def one_error(a: str, b: str) -> bool:
+    """Whether one of the letters, or the order of two neighbors, is wrong: by trying all that can be."""
+    if min(len(a), len(b)) < MIN_ALIKE_BYTES or a == b:
+        return False
+    tried = {a[:i] + a[i + 1 :] for i in range(len(a))}
+    tried |= {a[:i] + c + a[i + k :] for i in range(len(a) + 1) for c in "aeioust" for k in (0, 1)}
+    tried |= {a[:i] + a[i + 1] + a[i] + a[i + 2 :] for i in range(len(a) - 1)}
+    return b in tried
+
+
+def bridged(unit: list[int], capital: list[bool], document: list[int], upper: list[bool]) -> tuple[list[int], list[bool]]:
+    """Return per token of the unit where it is in the document, or -1: in a run, or in a gap beside one; and whether it has a typing error."""
     lengths, targets = tiled(unit, document)
-    in_run = [length >= RUN for length in lengths]
+    in_run, alike = [length >= RUN for length in lengths], [False] * len(unit)
     for step in (1, -1):
         for i in range(len(unit))[::step]:
             if not in_run[i]:
                 continue
             k, misses = i + step, 0
             while 0 <= k < len(unit) and not in_run[k] and 0 <= (t := targets[i] - i + k) < len(document) and misses < MAX_MISSES:
-                if unit[k] == document[t]:
+                error = one_error(spelled(unit[k]), spelled(document[t]))
+                if unit[k] == document[t] or error:
+                    alike[k] = error if targets[k] < 0 else alike[k]
                     targets[k] = t if targets[k] < 0 else targets[k]
                     misses = 0
                 else:
                     misses += not (capital[k] and upper[t])
                 k += step
-    return targets
+    return targets, alike
 
 
 def information(targets: list[int], weights: list[list[float]], capital: list[bool], upper: list[bool]) -> float:
@@ -76,15 +106,31 @@ def information(targets: list[int], weights: list[list[float]], capital: list[bo
     return total + float(JUMP_COST) if total > 0 else 0.0
 
 
-def kernel_score(unit: list[int], capital: list[bool], document: list[int], upper: list[bool], weights: list[list[float]], text: bytes) -> Any:
+def edges(targets: list[int], size: int) -> float:
+    """Return what a match's ends say in a document of one sentence: much at the document's ends, and less than nothing in the middle."""
+    matched = [t for t in targets if t >= 0]
+    low, high = min(matched), max(matched)
+    begun = float(EDGE) if low == 0 else 0.0 if targets[0] == low else -float(DIVERGE_COST)
+    return begun + (float(EDGE) if high == size - 1 else 0.0 if targets[-1] == high else -float(DIVERGE_COST))
+
+
+def written(tokens: list[int]) -> tuple[Any, Any, Any]:
+    """Return (bytes of the words with blanks between them, where each begins, where each ends)."""
+    words = [spelled(token).encode() for token in tokens]
+    ends = np.cumsum([len(word) + 1 for word in words]) - 1
+    return np.frombuffer(b" ".join(words), np.uint8), ends - np.array([len(word) for word in words]), ends
+
+
+def kernel_score(unit: list[int], capital: list[bool], document: list[int], upper: list[bool], weights: list[list[float]]) -> Any:
     m, n = len(unit), len(document)
     units, doc = np.array(unit, np.uint64), np.array(document, np.uint64)
     bounds, unit_start = np.array([0, n]), np.array([0, m])
     candidates, found = np.array([[0, 0, n - 1]]), np.zeros(1, np.float32)
-    starts = np.arange(n) * 2
+    own, text_from, text_to = written(unit)
     frozen = [np.array(w, np.float32) for w in weights]
-    arrays: list[Any] = [np.frombuffer(text, np.uint8), starts, starts + 1, gram_hashes(doc, bounds, RUN), doc, np.zeros(n, np.uint64)]
-    arrays += [np.array(upper), bounds, np.zeros(n, np.int64), unit_start, np.zeros(1, np.int32), gram_hashes(units, unit_start, RUN), units]
+    arrays: list[Any] = [*written(document), gram_hashes(doc, bounds, RUN), doc, np.zeros(n, np.uint64)]
+    arrays += [np.array(upper), bounds, np.zeros(n, np.int64), unit_start, np.zeros(1, np.int32), own, np.array([0, len(own)])]
+    arrays += [text_from.astype(np.int32), text_to.astype(np.int32), gram_hashes(units, unit_start, RUN), units]
     arrays += [np.zeros(m, np.uint64), np.array(capital), np.full(m, -1, np.int32), *frozen, np.zeros(1, np.float32)]
     for array in arrays[8:]:
         array.flags.writeable = False
@@ -103,13 +149,14 @@ def test_scores_are_those_of_the_slow_version(seed: int) -> None:
             document += [rng.randint(1, 400) for _ in range(rng.randint(1, 5))]
         else:
             i = rng.randrange(len(unit))
-            document += [w if rng.random() < 0.85 else rng.randint(1, 400) for w in unit[i : i + rng.randint(1, 9)]]
+            document += [w if rng.random() < 0.8 else rng.choice([w ^ 1, rng.randint(1, 400)]) for w in unit[i : i + rng.randint(1, 9)]]
     capital, upper = ([rng.random() < 0.3 for _ in tokens] for tokens in (unit, document))
     weights = [[rng.random() for _ in unit] for _ in range(3)]
-    found, (_, low, high) = kernel_score(unit, capital, document, upper, weights, b"a " * len(document))
-    targets = bridged(unit, capital, document, upper)
-    expected = information(targets, weights, capital, upper)
-    expected += float(EDGE) * ((targets[0] == 0) + (targets[-1] == len(document) - 1))  # no line or sentence ends elsewhere
+    found, (_, low, high) = kernel_score(unit, capital, document, upper, weights)
+    targets, alike = bridged(unit, capital, document, upper)
+    shares = [float(ALIKE_SHARE) if error else 1.0 for error in alike]
+    expected = information(targets, [[w * share for w, share in zip(row, shares, strict=True)] for row in weights], capital, upper)
+    expected += edges(targets, len(document)) if expected > 0 else 0.0
     assert found == pytest.approx(expected, abs=1e-4)
     matched = [t for t in targets if t >= 0]
     if matched:
@@ -117,10 +164,13 @@ def test_scores_are_those_of_the_slow_version(seed: int) -> None:
 
 
 def test_all_of_a_text_says_what_its_words_say() -> None:
-    unit, flags = list(range(1, 31)), [False] * 30
+    unit, flags = list(range(2, 62, 2)), [False] * 30
     weights = [[1.0] * 30, [0.6] * 30, [0.4] * 30]
-    assert kernel_score(unit, flags, unit, flags, weights, b"a " * 30)[0] == pytest.approx(1 + 0.6 + 28 * 0.4 + 2 * float(EDGE))
-    assert kernel_score(unit, flags, unit[:2] + [99] + unit[3:5], [False] * 5, weights, b"a " * 5)[0] == 0
+    assert kernel_score(unit, flags, unit, flags, weights)[0] == pytest.approx(1 + 0.6 + 28 * 0.4 + 2 * float(EDGE))
+    assert kernel_score(unit, flags, unit[:2] + [99] + unit[3:5], [False] * 5, weights)[0] == 0
+    one_wrong = unit[:9] + [unit[9] ^ 1] + unit[10:]
+    expected = 1 + 0.6 + (27 + float(ALIKE_SHARE)) * 0.4 + 2 * float(EDGE)
+    assert kernel_score(unit, flags, one_wrong, flags, weights)[0] == pytest.approx(expected)
 
 
 @given(
