@@ -35,7 +35,7 @@ __all__ = ["PREFERENCE", "Fit", "SuiteLaw", "choose_law", "fit", "pick", "try_la
 Array = NDArray[np.float64]
 PREFERENCE = ("constant", "power", "log_linear", "ridge", "power_times_gp", "power_gp", "gp", "trees")  # by how little proposals move between swarms
 NEARLY_EQUAL = 1.02
-UNSURE, SURE = 1.0, 2.0  # standard errors by which a law must beat a constant to count at all, and to count alone
+UNSURE, SURE = 0.5, 2.0  # standard errors by which a law must beat a constant to count at all, and to count alone
 NO_DEPENDENCE = "this suite does not depend on the mix"
 FOLDS = 8  # groups of runs without which hyperparameters are estimated again
 TREE_FOLDS = 16  # groups of runs that trees are left without; one at a time would cost most of a fit's time
@@ -110,7 +110,7 @@ def pick(tried: list[SuiteLaw]) -> SuiteLaw:
     """Return the best of several laws of a suite (in the order of PREFERENCE), or a blend, with the errors of all, and why it is.
 
     Of laws that depend on the mix, a blend is best when its error is within 2 % of the smallest; else of those within 2 % of it, the first. How
-    much a constant counts beside depends on by how many standard errors the best law beats it: alone up to one, not at all from two on.
+    much a constant counts beside depends on by how many standard errors the best law beats it: alone up to half a one, not at all from two on.
     """
     errors = {one.full.kind: one.errors[one.full.kind] for one in tried}
     constant = next((one for one in tried if one.full.kind == "constant"), None)

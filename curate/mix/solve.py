@@ -35,7 +35,7 @@ from curate.mix.objective import Evaluate, Fits, Problem, best_chance, fewest_bi
 __all__ = ["Problem", "Solution", "solve"]
 
 Array = NDArray[np.float64]
-RESAMPLES = 64  # halves of the swarm; even
+RESAMPLES = 40  # halves of the swarm; even
 LEAST_HALF = 1.5  # times (sources + 1): runs of a half
 Interval = tuple[float, float, float]  # mean, low, high
 
