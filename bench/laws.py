@@ -1,6 +1,6 @@
 """Laws on swarms whose truth is known: how well each predicts, what its recommended mix loses, and how far proposals move. Tables.
 
-    python bench/laws.py [--quick] [--seed N]
+    python bench/laws.py [--quick] [--seed N] [--suites N] [--sizes 8,12,20] [--most-runs N] [--only accuracy,stability,speed]
     python bench/laws.py --ratios ratios.csv --metrics metrics.csv        a published swarm: rank correlation on the runs that were not fitted
 
 Truths, each drawn anew for every suite: `power`, a power law of data with interactions between sources; `saturating`, the same with tokens
@@ -9,7 +9,8 @@ A measurement has noise of 0.3, 1 or 3 % of the truth's spread, by suite. A cell
 
     rank correlation × 100 on unseen mixes | root mean square error there, % of the truth's spread
     | unseen measurements inside the 90 % interval, % (unseen mixes of the swarm's own design; the d_optimal's are Dirichlet draws)
-    | regret, %: by how much the mix that this law recommends for all suites together is worse than the best there is
+    | regret, %: by how much the mix that this law recommends for all suites together is worse than the best there is; `auto` recommends as
+    `curate mix` does, from halves of the swarm (of which this takes fewer), a single law by its optimum for all runs, which costs less
 
 Swarms, laws and mixes are those that `curate mix` uses. Everything follows from the seed, except CPU seconds.
 """
@@ -43,6 +44,7 @@ COLUMNS = ("auto", *LAWS)
 NOISES = (0.003, 0.01, 0.03)
 UNSEEN = 300
 SWARMS = 5  # disjoint ones, whose proposals are compared
+HALVES, FULL = 24, solve.RESAMPLES  # that a proposal comes from in the tables, and in `curate mix`
 
 
 class World(msgspec.Struct, frozen=True):
@@ -155,11 +157,11 @@ def measured(world: World, mixes: Array, seed: int) -> dict[str, Array]:
     return {name: truth(mixes) + random.normal(0, world.noise[name], len(mixes)) for name, truth in world.truths.items()}
 
 
-def recommended(world: World, mixes: Array, scores: dict[str, Array], laws: dict[str, SuiteLaw]) -> Array:
-    """Return the mix that `solve` recommends, without its resamples."""
+def recommended(world: World, mixes: Array, scores: dict[str, Array], laws: dict[str, SuiteLaw], whole: bool) -> Array:
+    """Return the mix that `solve` recommends; unless `whole`, the optimum for all runs, without resampled swarms."""
     problem = problem_of(world, mixes, scores, laws)
     full = {suite: one.full for suite, one in laws.items()}
-    return solve.minimize(problem, solve.objective_of(problem, full, full), solve.starts_of(problem))
+    return solve.solve(problem).weights if whole else solve.minimize(problem, solve.objective_of(problem, full, full), solve.starts_of(problem))
 
 
 def problem_of(world: World, mixes: Array, scores: dict[str, Array], laws: dict[str, SuiteLaw]) -> solve.Problem:
@@ -240,7 +242,7 @@ def accuracy(settings: list[Setting], suites: int) -> None:
         alike = sampled(world.tokens, same, UNSEEN + at.sources + 2, at.seed + 30_000)[at.sources + 2 :]
         scores = measured(world, mixes, at.seed)
         laws = laws_by_column(mixes, scores, seconds)
-        proposals = {column: recommended(world, mixes, scores, laws[column]) for column in COLUMNS}
+        proposals = {column: recommended(world, mixes, scores, laws[column], column == "auto") for column in COLUMNS}
         best = best_loss(world, np.array(list(proposals.values())), at.seed)
         texts = []
         for column in COLUMNS:
@@ -271,7 +273,7 @@ def stability(shapes: tuple[str, ...], sizes: tuple[int, ...], runs: int, suites
                 mixes = sampled(world.tokens, None, runs, 100 * seed + swarm)
                 scores = measured(world, mixes, 100 * seed + swarm)
                 for column, laws in laws_by_column(mixes, scores, dict.fromkeys(COLUMNS, 0.0)).items():
-                    proposals[column].append(recommended(world, mixes, scores, laws))
+                    proposals[column].append(recommended(world, mixes, scores, laws, column == "auto"))
             texts = []
             for column in COLUMNS:
                 apart = [0.5 * np.abs(a - b).sum() for i, a in enumerate(proposals[column]) for b in proposals[column][:i]]
@@ -281,6 +283,7 @@ def stability(shapes: tuple[str, ...], sizes: tuple[int, ...], runs: int, suites
 
 def speed(sources: int, suites: int, runs: int, seed: int) -> None:
     """Print the CPU seconds of `auto` for all suites, and of the solution with its resamples."""
+    solve.RESAMPLES = FULL
     world = make_world("skills", sources, suites, seed)
     mixes = sampled(world.tokens, "dirichlet", runs, seed)
     scores = measured(world, mixes, seed)
@@ -317,9 +320,14 @@ def published(ratios: Path, metrics: Path, seed: int, repeats: int = 3) -> None:
 
 def main() -> None:
     """Print the tables."""
+    solve.RESAMPLES = HALVES
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="three truths of 8 sources, two suites each")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--suites", type=int, default=3, help="per truth, in the first table; the second has twice as many")
+    parser.add_argument("--sizes", default="8,12,20", help="numbers of sources")
+    parser.add_argument("--most-runs", type=int, default=128, help="leave out larger swarms")
+    parser.add_argument("--only", default="accuracy,stability,speed", help="the tables")
     parser.add_argument("--ratios", type=Path, help="a published swarm: run, then the share of each source")
     parser.add_argument("--metrics", type=Path, help="and: run, then the score of each suite")
     given = parser.parse_args()
@@ -329,14 +337,17 @@ def main() -> None:
         published(given.ratios, given.metrics, given.seed)
         return
     if given.quick:
-        accuracy([Setting(shape, 8, "dirichlet", runs, given.seed) for shape in SHAPES[:3] for runs in (32, 64)], 2)
-        stability(SHAPES[:3], (8,), 64, 2, given.seed)
-        speed(8, 3, 64, given.seed)
-        return
-    designs = [(design, 64) for design in DESIGNS] + [("dirichlet", 128)]
-    accuracy([Setting(shape, size, *at, given.seed) for shape in SHAPES for size in (8, 12, 20) for at in designs], 3)
-    stability(SHAPES, (8, 20), 64, 6, given.seed)
-    speed(20, 13, 64, given.seed)
+        given.suites, shapes, sizes, designs = 2, SHAPES[:3], (8,), [("dirichlet", 32), ("dirichlet", 64)]
+    else:
+        shapes, sizes = SHAPES, tuple(int(size) for size in given.sizes.split(","))
+        designs = [("dirichlet", 32), *((design, 64) for design in DESIGNS), ("dirichlet", 128)]
+    if "accuracy" in given.only:
+        rows = [Setting(shape, size, *at, given.seed) for shape in shapes for size in sizes for at in designs if at[1] <= given.most_runs]
+        accuracy(rows, given.suites)
+    if "stability" in given.only:
+        stability(shapes, sizes, 64, given.suites if given.quick else 2 * given.suites, given.seed)
+    if "speed" in given.only:
+        speed(*((8, 3) if given.quick else (20, 13)), 64, given.seed)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Two parametric laws, c + exp(a·w) and c + (s·w)^−g with s ≥ 0, fitted many times at once by damped least squares.
 
-Parameters, all unbounded: [log c, log g (power only), a or log s]. Weak priors keep what the runs do not determine near plausible values:
+Parameters, all unbounded: [log c, log g (power only), a or log s]; `log_power` is the logarithm of the second without its floor c. Weak
+priors keep what the runs do not determine near plausible values:
 the floor near 0.6 of the best score, the power near 0.5, the coefficients near each other, and no s below a twentieth of their mean: with a
 free exponent and worthless sources, a corner that no run shows was predicted to cost hundreds of bits. How much the runs weigh against the
 priors is not fixed but estimated with the fit (empirical Bayes by expectation-maximization, MacKay 1992): the size of what the law leaves,
@@ -23,11 +24,11 @@ STEPS = 60  # of Levenberg and Marquardt, at most
 TOLERANCE = 1e-5  # a step that lowers the cost by less than this share is the last
 ROUNDS = 6  # of expectation-maximization
 LEAST_REST = 0.002  # of the scores' spread: what a law leaves is never taken to be smaller
-APART = {"log_linear": 3.0, "power": 2.0}  # prior spread of the coefficients
+APART = {"log_linear": 3.0, "power": 2.0, "log_power": 2.0}  # prior spread of the coefficients
 APART_COUNT = 4.0  # how many coefficients that belief is worth
 FLOOR_SPREAD, POWER_SPREAD, LEVEL_SPREAD = 0.7, 0.3, 20.0
 LEAST_WORTH = 0.05  # of the mean over sources: a token of any source is worth that much
-EXTRA = {"log_linear": 1, "power": 2}  # parameters before the coefficients
+EXTRA = {"log_linear": 1, "power": 2, "log_power": 1}  # parameters before the coefficients
 
 
 class Prior(msgspec.Struct, frozen=True):
@@ -44,18 +45,24 @@ def _log_linear(values: Array, mixes: Array) -> tuple[Array, Array]:
     return floor + rise, jacobian
 
 
-def _power(values: Array, mixes: Array) -> tuple[Array, Array]:
-    floor, power = np.exp(values[:, :1]), np.exp(values[:, 1:2])
-    worth = np.exp(np.clip(values[:, 2:], -40, 40))
+def _log_power(values: Array, mixes: Array) -> tuple[Array, Array]:
+    """Return the logarithm of what a power law has above its floor; parameters [log g, log s]."""
+    power, worth = np.exp(values[:, :1]), np.exp(np.clip(values[:, 1:], -40, 40))
     every = LEAST_WORTH / mixes.shape[1] * mixes.sum(1, keepdims=True)
     data = np.maximum(worth @ (mixes + every).T, 1e-12)
-    rise = np.exp(np.clip(-power * np.log(data), -50, 50))
-    slope = -power * rise / data
-    columns = [np.broadcast_to(floor[:, :, None], (*rise.shape, 1)), (-power * np.log(data) * rise)[:, :, None]]
-    return floor + rise, np.concatenate([*columns, slope[:, :, None] * worth[:, None, :] * (mixes + every)[None]], 2)
+    rise = -power * np.log(data)
+    slope = (-power / data)[:, :, None] * worth[:, None, :] * (mixes + every)[None]
+    return rise, np.concatenate([rise[:, :, None], slope], 2)
 
 
-CURVES: dict[str, Curve] = {"log_linear": _log_linear, "power": _power}
+def _power(values: Array, mixes: Array) -> tuple[Array, Array]:
+    floor = np.exp(values[:, :1])
+    rise, jacobian = _log_power(values[:, 1:], mixes)
+    above = np.exp(np.clip(rise, -50, 50))
+    return floor + above, np.concatenate([np.broadcast_to(floor[:, :, None], (*rise.shape, 1)), above[:, :, None] * jacobian], 2)
+
+
+CURVES: dict[str, Curve] = {"log_linear": _log_linear, "power": _power, "log_power": _log_power}
 
 
 def predict(kind: str, values: Array, mixes: Array) -> Array:
@@ -65,21 +72,22 @@ def predict(kind: str, values: Array, mixes: Array) -> Array:
 
 def gradient(kind: str, values: Array, mix: Array) -> Array:
     """Return the derivatives by the shares at one mix, [B, sources]."""
-    rise = predict(kind, values, mix[None]) - np.exp(values[:, :1])
     if kind == "log_linear":
-        return np.asarray(rise * values[:, 1:])
-    worth = np.exp(np.clip(values[:, 2:], -40, 40))
+        return np.asarray((predict(kind, values, mix[None]) - np.exp(values[:, :1])) * values[:, 1:])
+    worth = np.exp(np.clip(values[:, EXTRA[kind] :], -40, 40))
     worth = worth + LEAST_WORTH * worth.mean(1, keepdims=True)
-    return np.asarray(-np.exp(values[:, 1:2]) * rise / np.maximum(worth @ mix, 1e-12)[:, None] * worth)
+    slope = -np.exp(values[:, EXTRA[kind] - 1, None]) / np.maximum(worth @ mix, 1e-12)[:, None] * worth
+    return np.asarray(slope if kind == "log_power" else slope * (predict(kind, values, mix[None]) - np.exp(values[:, :1])))
 
 
 def prior_of(kind: str, least: float, sources: int, apart: float) -> Prior:
     """Return the prior for suites whose smallest score is `least`."""
     extra = EXTRA[kind]
     mean, precision = np.zeros(extra + sources), np.zeros((extra + sources, extra + sources))
-    mean[0], precision[0, 0] = np.log(0.6 * least), 1 / FLOOR_SPREAD**2
-    if kind == "power":
-        mean[1], precision[1, 1] = np.log(0.5), 1 / POWER_SPREAD**2
+    if kind != "log_power":
+        mean[0], precision[0, 0] = np.log(0.6 * least), 1 / FLOOR_SPREAD**2
+    if kind != "log_linear":
+        mean[extra - 1], precision[extra - 1, extra - 1] = np.log(0.5), 1 / POWER_SPREAD**2
     precision[extra:, extra:] = (np.eye(sources) - 1 / sources) / apart**2 + np.eye(sources) / LEVEL_SPREAD**2
     return Prior(mean, precision)
 

@@ -28,12 +28,14 @@ from curate.specs.mix import Constraints, Mix, SolvedMix
 from curate.tasks import hash_of
 
 NATURAL = "natural"  # the run that, when there is one, is the natural mix
+MEAN = "no run is called natural: the mean of all runs stands for the natural mix; a spec says what there is of each source"
 
 
 def solve_fit(fitted: Fitted, spec_file: Path | None) -> tuple[dict[str, Any], SolvedMix | None]:
     """Return the proposal (as curate.mix.flow.recommend has it) and, with a spec, the solved mix. Raises SpecError for a spec that does not fit."""
     if spec_file is None:
-        return flow.recommend(_bare(fitted), fitted), None
+        proposal = flow.recommend(_bare(fitted), fitted)
+        return proposal | {"warnings": [*proposal["warnings"], *([] if NATURAL in fitted.swarm.runs else [MEAN])]}, None
     setting = setting_of(fitted, spec_file)
     wanted = {suite: fitted.laws[suite] for suite in setting.spec.suites}
     laws = {suite: _law(fitted, suite) for suite in wanted}

@@ -7,6 +7,7 @@ what the laws are.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,6 +20,8 @@ from curate.mix import blend, curves, gp, trees
 Array = NDArray[np.float64]
 RIDGES = 10.0 ** np.arange(-8, 3)
 CHUNK = 32  # fits that are done at once
+FLOOR = 0.8  # of the lowest score: the floor above which a Gaussian process sees the logarithm of a score
+NEAREST = 0.05  # a floor under the lowest score leaves at least this part of the way from there to the middle score
 ROUNDS = 2  # in which the power law and the process on what it leaves are fitted to each other
 
 
@@ -119,42 +122,83 @@ def _prior(kind: str, fixed: dict[str, Array]) -> curves.Prior:
 
 def _estimate_gp(mixes: Array, scores: Array, near: Fit | None) -> Fit:
     """The constant that the process varies around is uncertain by the spread of the scores."""
-    scale, level = curves.size_of(scores), scores.mean()
-    hyper = gp.fit_hyper(mixes, scores - level, np.full((len(scores), len(scores)), scale**2), scale)
-    return Fit("gp", {}, {"hyper": hyper, "level": np.array(level), "variance": np.array(scale**2)})
+    floor = FLOOR * float(scores.min())
+    y = above(scores, floor)
+    scale, level = curves.size_of(y), y.mean()
+    hyper = gp.fit_hyper(mixes, y - level, np.full((len(y), len(y)), scale**2), scale, _hyper(near))
+    return Fit("gp", {}, {"hyper": hyper, "level": np.array(level), "variance": np.array(scale**2), "floor": np.array(floor)})
+
+
+def _hyper(near: Fit | None) -> Array | None:
+    return None if near is None else near.fixed["hyper"]
 
 
 def _fit_gp(mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
     fixed = {**(_estimate_gp(mixes, scores, None) if start is None else start).fixed, "mixes": mixes}
     precision = gp.precision_of(fixed["hyper"], mixes, weights, float(fixed["variance"]))
-    alpha = precision @ (scores - fixed["level"])
+    alpha = precision @ (above(scores, float(fixed["floor"])) - fixed["level"])
     return Fit("gp", {"alpha": alpha, "level": fixed["level"] + fixed["variance"] * alpha.sum(1)}, fixed)
 
 
-def _estimate_power_gp(mixes: Array, scores: Array, near: Fit | None) -> Fit:
+def above(scores: Array, floor: float) -> Array:
+    """Return log(score − floor); a score that is not above the floor counts as one a little above it."""
+    return np.log(np.maximum(scores - floor, 1e-3 * curves.size_of(scores)))
+
+
+def _estimate_power_gp(kind: str, mixes: Array, scores: Array, near: Fit | None) -> Fit:
     """Generalized least squares: the power law is fitted under the covariance of the process, which is fitted to what it may leave.
 
-    What the power law, linear around its fit, may explain from its prior alone is not the process's to explain.
+    What the power law, linear around its fit, may explain from its prior alone is not the process's to explain. `power_times_gp` is the same
+    for logarithms of scores above the floor that the power law alone finds.
     """
-    fixed = _estimate_curve("power", mixes, scores, near).fixed
-    prior = _prior("power", fixed)
+    curve, started = CURVE_OF[kind], None if near is None else near.fixed["began"]
+    p, rest, apart = curves.estimate("power", mixes, scores, started)
+    fixed: dict[str, Array] = {"p": p, "began": p, "rest": np.array(rest), "apart": np.array(apart), "least": np.array(scores.min())}
+    y = scores
+    if kind == "power_times_gp":
+        room = max(NEAREST * float(np.median(scores) - scores.min()), 0.01 * curves.size_of(scores))
+        floor = min(float(np.exp(p[0])), float(scores.min()) - room)
+        y, fixed = above(scores, floor), {**fixed, "p": p[1:], "floor": np.array(floor)}
+    prior = _prior(curve, fixed)
     for _ in range(ROUNDS if near is None else 1):
-        predicted, jacobian = curves.CURVES["power"](fixed["p"][None], mixes)
-        target = scores - predicted[0] - jacobian[0] @ (prior.mean - fixed["p"])
+        predicted, jacobian = curves.CURVES[curve](fixed["p"][None], mixes)
+        target = y - predicted[0] - jacobian[0] @ (prior.mean - fixed["p"])
         around = jacobian[0] @ np.linalg.solve(prior.precision, jacobian[0].T)
-        hyper = gp.fit_hyper(mixes, target, around, curves.size_of(scores))
-        metric = gp.precision_of(hyper, mixes, np.ones((1, len(scores))))
-        fixed = {**fixed, "hyper": hyper, "p": curves.minimize("power", fixed["p"][None], mixes, scores, metric, prior)[0][0]}
-    return Fit("power_gp", {}, fixed)
+        hyper = gp.fit_hyper(mixes, target, around, curves.size_of(y), _hyper(near))
+        metric = gp.precision_of(hyper, mixes, np.ones((1, len(y))))
+        fixed = {**fixed, "hyper": hyper, "p": curves.minimize(curve, fixed["p"][None], mixes, y, metric, prior)[0][0]}
+    return Fit(kind, {}, fixed)
 
 
-def _fit_power_gp(mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
-    fixed = {**(_estimate_power_gp(mixes, scores, None) if start is None else start).fixed, "mixes": mixes}
+def _fit_power_gp(kind: str, mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
+    fixed = {**(_estimate_power_gp(kind, mixes, scores, None) if start is None else start).fixed, "mixes": mixes}
+    y = above(scores, float(fixed["floor"])) if "floor" in fixed else scores
     metric = gp.precision_of(fixed["hyper"], mixes, weights)
-    guess = np.repeat(fixed["p"][None], len(weights), 0)
-    p = curves.minimize("power", guess, mixes, scores, metric, _prior("power", fixed))[0]
-    rest = scores - curves.predict("power", p, mixes)
-    return Fit("power_gp", {"p": p, "alpha": (metric @ rest[..., None])[..., 0]}, fixed)
+    guess, curve = np.repeat(fixed["p"][None], len(weights), 0), CURVE_OF[kind]
+    p = curves.minimize(curve, guess, mixes, y, metric, _prior(curve, fixed))[0]
+    rest = y - curves.predict(curve, p, mixes)
+    return Fit(kind, {"p": p, "alpha": (metric @ rest[..., None])[..., 0]}, fixed)
+
+
+CURVE_OF = {"power_gp": "power", "power_times_gp": "log_power"}
+
+
+def linear_of(kind: str, fixed: dict[str, Array], values: dict[str, Array], mixes: Array) -> Array:
+    """Return what a law with a process predicts at mixes where its process is added: scores or, above a floor, their logarithms, [B, mixes]."""
+    process = gp.predict(fixed["hyper"], fixed["mixes"], values["alpha"], mixes)
+    return process + (values["level"][:, None] if kind == "gp" else curves.predict(CURVE_OF[kind], values["p"], mixes))
+
+
+def _predict_process(kind: str, fixed: dict[str, Array], values: dict[str, Array], mixes: Array) -> Array:
+    there = linear_of(kind, fixed, values, mixes)
+    return fixed["floor"] + np.exp(np.clip(there, -50, 50)) if "floor" in fixed else there
+
+
+def _gradient_process(kind: str, fixed: dict[str, Array], values: dict[str, Array], mix: Array) -> Array:
+    slope = gp.gradient(fixed["hyper"], fixed["mixes"], values["alpha"], mix)
+    if kind != "gp":
+        slope = slope + curves.gradient(CURVE_OF[kind], values["p"], mix)
+    return slope * np.exp(np.clip(linear_of(kind, fixed, values, mix[None]), -50, 50)) if "floor" in fixed else slope
 
 
 def _fit_blend(mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
@@ -175,7 +219,8 @@ _ESTIMATE: dict[str, Any] = {
     "log_linear": lambda *a: _estimate_curve("log_linear", *a),
     "power": lambda *a: _estimate_curve("power", *a),
     "gp": _estimate_gp,
-    "power_gp": _estimate_power_gp,
+    "power_gp": lambda *a: _estimate_power_gp("power_gp", *a),
+    "power_times_gp": lambda *a: _estimate_power_gp("power_times_gp", *a),
 }
 ESTIMATED = tuple(_ESTIMATE)
 _FIT: dict[str, Any] = {
@@ -184,7 +229,8 @@ _FIT: dict[str, Any] = {
     "log_linear": lambda *a: _fit_curve("log_linear", *a),
     "power": lambda *a: _fit_curve("power", *a),
     "gp": _fit_gp,
-    "power_gp": _fit_power_gp,
+    "power_gp": lambda *a: _fit_power_gp("power_gp", *a),
+    "power_times_gp": lambda *a: _fit_power_gp("power_times_gp", *a),
     "trees": lambda mixes, scores, weights, start: Fit("trees", trees.fit(mixes, scores, weights), {}),
     "blend": _fit_blend,
 }
@@ -193,8 +239,7 @@ _PREDICT: dict[str, Any] = {
     "ridge": lambda fixed, v, mixes: v["level"][:, None] + v["slope"] @ mixes.T,
     "log_linear": lambda fixed, v, mixes: curves.predict("log_linear", v["p"], mixes),
     "power": lambda fixed, v, mixes: curves.predict("power", v["p"], mixes),
-    "gp": lambda fixed, v, mixes: v["level"][:, None] + gp.predict(fixed["hyper"], fixed["mixes"], v["alpha"], mixes),
-    "power_gp": lambda fixed, v, mixes: curves.predict("power", v["p"], mixes) + gp.predict(fixed["hyper"], fixed["mixes"], v["alpha"], mixes),
+    **{kind: partial(_predict_process, kind) for kind in ("gp", *CURVE_OF)},
     "trees": lambda fixed, v, mixes: trees.predict(v, mixes),
     "blend": lambda fixed, v, mixes: sum(share * part.predict(mixes) for share, part in _members(fixed, v).values()),
 }
@@ -203,8 +248,7 @@ _GRADIENT: dict[str, Any] = {
     "ridge": lambda fixed, v, mix: v["slope"],
     "log_linear": lambda fixed, v, mix: curves.gradient("log_linear", v["p"], mix),
     "power": lambda fixed, v, mix: curves.gradient("power", v["p"], mix),
-    "gp": lambda fixed, v, mix: gp.gradient(fixed["hyper"], fixed["mixes"], v["alpha"], mix),
-    "power_gp": lambda fixed, v, mix: curves.gradient("power", v["p"], mix) + gp.gradient(fixed["hyper"], fixed["mixes"], v["alpha"], mix),
+    **{kind: partial(_gradient_process, kind) for kind in ("gp", *CURVE_OF)},
     "trees": lambda fixed, v, mix: trees.gradient(v, mix),
     "blend": lambda fixed, v, mix: sum(share * part.gradient(mix) for share, part in _members(fixed, v).values()),
 }

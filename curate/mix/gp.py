@@ -25,6 +25,7 @@ PRIOR_SPREAD = np.array([1.0, 1.5, 1.0, 1.0])
 LOWEST = np.array([np.log(0.001), np.log(1e-4), np.log(0.001), EPSILON - 4])
 HIGHEST = np.array([np.log(20.0), np.log(2.0), np.log(20.0), EPSILON + 4])
 ITERATIONS = 60  # of L-BFGS
+AGAIN = 20  # of these, where the search begins near its end
 
 
 def features(mixes: Array, epsilon: float) -> Array:
@@ -32,19 +33,22 @@ def features(mixes: Array, epsilon: float) -> Array:
     return np.asarray(np.log(np.maximum(mixes, 0.0) + epsilon))
 
 
-def fit_hyper(mixes: Array, scores: Array, around: Array, scale: float) -> Array:
+def fit_hyper(mixes: Array, scores: Array, around: Array, scale: float, near: Array | None = None) -> Array:
     """Return [log lengths (sources), log spread, log noise, log linear spread, log ε], the spreads in the scores' units.
 
-    `around` [runs, runs] is the covariance of what explains the scores besides the process; `scale` is the spread of the scores.
+    `around` [runs, runs] is the covariance of what explains the scores besides the process; `scale` is the spread of the scores. `near`: what was
+    found for nearly the same runs, where the search begins; else it begins at the middle of the priors.
     """
     from scipy.optimize import minimize
 
     sources = mixes.shape[1]
     units = np.concatenate([np.zeros(sources), np.full(TAIL - 1, np.log(scale)), [0.0]])
-    begin = np.concatenate([np.full(sources, LENGTH), PRIOR_MEAN])
+    begin = np.concatenate([np.full(sources, LENGTH), PRIOR_MEAN]) if near is None else near - units
     bounds = [(np.log(0.2), np.log(300.0))] * sources + list(zip(LOWEST, HIGHEST, strict=True))
+    begin = np.clip(begin, *np.array(bounds).T)
     given = (mixes, scores / scale, around / scale**2)
-    found = minimize(objective, begin, args=given, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS})
+    most = ITERATIONS if near is None else AGAIN
+    found = minimize(objective, begin, args=given, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": most})
     return np.asarray(found.x + units, np.float64)
 
 

@@ -4,15 +4,17 @@
     ridge        b + a·w
     log_linear   c + exp(a·w)                     Data Mixing Laws (Ye 2024), here regularized (curate.mix.curves)
     power        c + (s·w)^−g,  s ≥ 0             s·w: how much a token of each source is worth to the suite (the same)
-    gp           Gaussian process on log(w + ε), one length per source (curate.mix.gp)
+    gp           Gaussian process on log(w + ε), one length per source, for log(score − floor) (curate.mix.gp)
     power_gp     power, and a Gaussian process on what it leaves; both fitted together
+    power_times_gp  c + (s·w)^−g · exp(process): what data is worth depends on the mix; fitted to the logarithms above the floor
     trees        gradient-boosted trees with soft splits (curate.mix.trees)
     blend        weighted mean of those above with the smallest errors (curate.mix.blend); only `auto` makes one
 
 `auto` fits all, and compares what each predicts for runs that it was not fitted to: every single run (trees: groups of runs). What a law
 estimates once, such as the lengths of a Gaussian process, is then estimated without that run's group too. Errors are mean absolute ones: with
-squares, the one run in a corner, which every law misses when it is left out, decided alone. A constant wins unless a law beats it clearly;
-a blend wins when its error is the smallest; of single laws within 2 % of the best, the steadier wins.
+squares, the one run in a corner, which every law misses when it is left out, decided alone. The laws are blended unless one of them alone
+is clearly better than their blend. A constant counts in the blend the more, the less clearly the best law beats it: with few runs a law that
+is barely better than a constant is neither to be believed nor to be thrown away.
 
 Scores are bits per byte (lower is better) or anything else that falls as a model gets better and is above 0.
 """
@@ -31,9 +33,9 @@ from curate.mix.spread import spread
 __all__ = ["PREFERENCE", "Fit", "SuiteLaw", "choose_law", "fit", "pick", "try_law"]
 
 Array = NDArray[np.float64]
-PREFERENCE = ("constant", "power", "log_linear", "ridge", "power_gp", "gp", "trees")  # by how little proposals move between swarms
+PREFERENCE = ("constant", "power", "log_linear", "ridge", "power_times_gp", "power_gp", "gp", "trees")  # by how little proposals move between swarms
 NEARLY_EQUAL = 1.02
-SURE = 2.0  # standard errors by which a law must beat a constant
+UNSURE, SURE = 0.5, 2.0  # standard errors by which a law must beat a constant to count at all, and to count alone
 NO_DEPENDENCE = "this suite does not depend on the mix"
 FOLDS = 8  # groups of runs without which hyperparameters are estimated again
 TREE_FOLDS = 16  # groups of runs that trees are left without; one at a time would cost most of a fit's time
@@ -105,61 +107,59 @@ def try_law(suite: str, mixes: Array, scores: Array, kind: str, noise: float | N
 
 
 def pick(tried: list[SuiteLaw]) -> SuiteLaw:
-    """Return the best of several laws of a suite (in the order of PREFERENCE), or their blend, with the errors of all, and why it is.
+    """Return the best of several laws of a suite (in the order of PREFERENCE), or a blend, with the errors of all, and why it is.
 
-    A constant is best unless a law beats it by more than chance would. Else the blend is, if several laws have a share in it and its error is
-    smaller than any law's; else of the laws within 2 % of the best, the first.
+    Of laws that depend on the mix, a blend is best when its error is within 2 % of the smallest; else of those within 2 % of it, the first. How
+    much a constant counts beside depends on by how many standard errors the best law beats it: alone up to half a one, not at all from two on.
     """
     errors = {one.full.kind: one.errors[one.full.kind] for one in tried}
-    best = min(tried, key=lambda one: errors[one.full.kind])
     constant = next((one for one in tried if one.full.kind == "constant"), None)
-    if constant is not None and not _beats(best, constant):
-        best_law = min((kind for kind in errors if kind != "constant"), key=lambda kind: errors[kind], default="constant")
-        why = f"no law beats a constant (errors {errors[best_law]:.4f} and {errors['constant']:.4f}): as far as these runs show, {NO_DEPENDENCE}"
+    laws = [one for one in tried if one is not constant]
+    if not laws:
+        return tried[0]
+    best = min(laws, key=lambda one: errors[one.full.kind])
+    lead = SURE if constant is None else _lead(best, constant)
+    if constant is not None and lead <= UNSURE:
+        both = f"errors {errors[best.full.kind]:.4f} and {errors['constant']:.4f}"
+        why = f"no law beats a constant ({both}): as far as these runs show, {NO_DEPENDENCE}"
         return msgspec.structs.replace(constant, errors=errors, why=why)
-    chosen = next(one for one in tried if errors[one.full.kind] <= errors[best.full.kind] * NEARLY_EQUAL)
-    blended = _blend(tried, errors)
-    if blended is not None and blended.errors["blend"] < errors[best.full.kind]:
-        return blended
-    return msgspec.structs.replace(chosen, errors=errors, why=_why(chosen.full.kind, errors))
+    shares = blend.shares_of({one.full.kind: errors[one.full.kind] for one in laws})
+    found = _blend(laws, shares, errors)
+    if len(shares) == 1 or found.errors["blend"] > errors[best.full.kind] * NEARLY_EQUAL:
+        chosen = next(one for one in laws if errors[one.full.kind] <= errors[best.full.kind] * NEARLY_EQUAL)
+        shares, found = {chosen.full.kind: 1.0}, msgspec.structs.replace(chosen, errors=errors, why=_why(chosen.full.kind, errors))
+    if constant is None or lead >= SURE:
+        return found
+    trust = (lead - UNSURE) / (SURE - UNSURE)
+    found = _blend(tried, {**{kind: trust * share for kind, share in shares.items()}, "constant": 1 - trust}, errors)
+    why = f"{found.why}; a constant is among them since the best law beats it by only {lead:.1f} standard errors"
+    return msgspec.structs.replace(found, why=why)
 
 
-def _beats(law: SuiteLaw, constant: SuiteLaw) -> bool:
-    """Say whether a law's leave-one-out errors are smaller than a constant's by more than chance: a paired comparison over the runs."""
+def _lead(law: SuiteLaw, constant: SuiteLaw) -> float:
+    """Return by how many standard errors a law's leave-one-out errors are smaller than a constant's: a paired comparison over the runs."""
     less = np.abs(constant.residuals) - np.abs(law.residuals)
-    spread_of_mean = float(less.std(ddof=1)) / np.sqrt(len(less))
-    return bool(less.mean() > SURE * spread_of_mean)
+    return float(less.mean() / max(less.std(ddof=1) / np.sqrt(len(less)), 1e-12))
 
 
-def _blend(tried: list[SuiteLaw], errors: dict[str, float]) -> SuiteLaw | None:
-    """Return the blend of the laws with the smallest errors, or None when it would be one law alone."""
-    shares = blend.shares_of(errors)
+def _blend(tried: list[SuiteLaw], shares: dict[str, float], errors: dict[str, float]) -> SuiteLaw:
+    """Return the blend of laws with these shares. Each law's spread is brought to the size of its own errors before they are added."""
     members = {one.full.kind: one for one in tried if one.full.kind in shares}
-    if len(members) < 2:
-        return None
     runs = np.arange(len(tried[0].residuals))
-    fixed = blend.join({kind: {**one.full.fixed, "share": np.array(shares[kind])} for kind, one in members.items()})
+    sizes = {kind: float(np.mean(np.abs(one.residuals)) / np.mean(one.scales)) for kind, one in members.items()}
+    given = {kind: {"share": np.array(shares[kind]), "size": np.array(sizes[kind])} for kind in members}
+    fixed = blend.join({kind: {**one.full.fixed, **given[kind]} for kind, one in members.items()})
     full = Fit("blend", blend.join({kind: one.full.values for kind, one in members.items()}), fixed)
     apart = {kind: {name: value[one.groups] for name, value in one.left_out.values.items()} for kind, one in members.items()}
     residuals: Array = np.sum([shares[kind] * one.residuals for kind, one in members.items()], axis=0)
-    scales: Array = np.sum([shares[kind] * one.scales for kind, one in members.items()], axis=0)
+    scales: Array = np.sum([shares[kind] * sizes[kind] * one.scales for kind, one in members.items()], axis=0)
     error = float(np.mean(np.abs(residuals)))
     parts = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in sorted(shares.items(), key=lambda item: -item[1]))
     least = min(errors, key=lambda kind: errors[kind])
-    why = f"leave-one-out error {error:.4f}, smaller than that of any law alone ({least} has {errors[least]:.4f}): {parts}"
-    first = tried[0]
-    return SuiteLaw(
-        first.suite,
-        full,
-        Fit("blend", blend.join(apart), fixed),
-        residuals,
-        {**errors, "blend": error},
-        first.noise,
-        why,
-        first.mixes,
-        scales,
-        runs,
-    )
+    why = f"leave-one-out error {error:.4f} ({least}, the best law alone, has {errors[least]:.4f}): {parts}"
+    left_out = Fit("blend", blend.join(apart), fixed)
+    together = {**errors, "blend": error}
+    return SuiteLaw(tried[0].suite, full, left_out, residuals, together, tried[0].noise, why, tried[0].mixes, np.maximum(scales, 1e-12), runs)
 
 
 def _why(chosen: str, errors: dict[str, float]) -> str:

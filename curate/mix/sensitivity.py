@@ -48,10 +48,10 @@ def shadow_prices(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
     """Return what it would be worth to relax each limit that binds, the most worth first.
 
     A row: {what, kind: tokens | limit | protect, subject, relative, bits, sentence}. `relative` is by how much the objective falls, `bits` how many
-    bits per byte over the weighted suites fewer that is. Only limits that bind at the solved mix have a row.
+    bits per byte over the weighted suites fewer that is. Only limits that bind where the fit to all runs has its optimum have a row.
     """
     rows = []
-    binding = [part for part in problem.limits.parts if part.top - float(part.row @ solution.weights) < NEAR]
+    binding = [part for part in problem.limits.parts if part.top - float(part.row @ solution.optimum) < NEAR]
     for source in dict.fromkeys(_source(part) for part in binding if part.kind in REPETITION):
         limits = relaxed(problem.limits, _more_tokens(source))
         rows.append(_price(problem, solution, limits, "tokens", source, f"{100 * MORE:.0f} % more {source} tokens"))
@@ -59,7 +59,7 @@ def shadow_prices(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
         limits = relaxed(problem.limits, _more_room(label))
         rows.append(_price(problem, solution, limits, "limit", part.subject, f'one percentage point more room at the limit "{label}"'))
     for suite in problem.protected:
-        natural, mine = problem.laws[suite].full.predict(np.stack([problem.natural, solution.weights]))[0]
+        natural, mine = problem.laws[suite].full.predict(np.stack([problem.natural, solution.optimum]))[0]
         if mine > natural * (1 - 10 * NEAR):
             what = f"letting {suite} get {100 * POINT:.0f} % worse than under the natural mix"
             rows.append(_price(problem, solution, problem.limits, "protect", suite, what))
@@ -83,10 +83,10 @@ def _price(problem: Problem, solution: Solution, limits: Limits, kind: str, subj
     fits = full_fits(problem)
     evaluate = objective_of(problem, fits, solution.refits)
     slack = {subject: POINT} if kind == "protect" else {}
-    again = minimize(problem, evaluate, [solution.weights], limits, slack)
+    again = minimize(problem, evaluate, [solution.optimum], limits, slack)
     loss = fewest_bits(problem, fits)
-    relative = loss(solution.weights)[0] - loss(again)[0]
-    bits = float(-np.diff(mean_bits(problem, np.stack([solution.weights, again])))[0])
+    relative = loss(solution.optimum)[0] - loss(again)[0]
+    bits = float(-np.diff(mean_bits(problem, np.stack([solution.optimum, again])))[0])
     worth = f"{max(bits, 0.0):.4f} bits per byte" if bits >= 5e-5 else "less than 0.0001 bits per byte"
     return {"what": what, "kind": kind, "subject": subject, "relative": relative, "bits": bits, "sentence": f"{what} would be worth {worth}"}
 
@@ -218,12 +218,13 @@ def trade_offs(problem: Problem, solution: Solution) -> dict[str, dict[str, floa
 def pull_curve(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
     """Return, from no pull to a strong one: {pull, distance, gain: [mean, low, high], weights}.
 
+    Points are optima of the fit to all runs; the one of the problem's own pull is the proposal, which lies a little inside of their curve.
     `distance` is the share of tokens that have another source than in the natural mix. The winner's curse of the solved mix is taken off in
     proportion to the gain, as it would be if the objective were quadratic.
     """
     fits, points = full_fits(problem), []
     solved = max(solution.gain_uncorrected, 1e-12)
-    start = [solution.weights, *starts_of(problem)]
+    start = [solution.optimum, *starts_of(problem)]
     for pull in sorted({*PULLS, problem.pull}):
         pulled = msgspec.structs.replace(problem, pull=pull)
         weights = solution.weights if pull == problem.pull else minimize(pulled, objective_of(pulled, fits, solution.refits), start)
@@ -232,5 +233,5 @@ def pull_curve(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
         distance = 0.5 * float(np.abs(weights - problem.natural).sum())
         interval = list(gain_interval(problem, solution.refits, weights, problem.natural, curse))
         points.append({"pull": pull, "distance": distance, "gain": interval, "weights": dict(zip(problem.names, weights.tolist(), strict=True))})
-        start = [weights]
+        start = [solution.optimum if pull == problem.pull else weights]
     return points

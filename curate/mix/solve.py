@@ -1,12 +1,19 @@
-"""Laws and limits → the mix that the laws recommend, how sure that is, and what it would gain.
+"""Laws and limits → the mix that is proposed, how sure that is, and what it would gain.
 
-Minimizes the objective of curate.mix.objective over the feasible mixes, by SLSQP with exact gradients from several fixed starts (with the
-parametric laws the objective `bits` is convex; with Gaussian processes it is not). Deterministic.
+The swarm is cut into random halves, each with the runs that it lacks as another. For every half the laws are refitted, and the objective of
+curate.mix.objective is minimized over the feasible mixes. The proposal is the mean of these optima: what only some of the runs say does not
+move it, and a swarm drawn anew would recommend nearly the same (Breiman 1996 for the mean; McCarthy 1969 for balanced halves). It is
+feasible, since limits are convex; where it would make a protected suite worse, it goes towards the optimum of all runs until it does not.
+Given up: the optimum of all runs, which looks better to the very laws that it comes from, and was measured to be no better (docs/decisions.md).
+Resampling with weights in place of halves leaves a Gaussian process as it is, for it follows every run however little that counts; it
+stands in where a half has too few runs.
 
-Intervals come from a Bayesian bootstrap over runs (Rubin 1981: smooth weights, so that no resample loses the one run that shows a source):
-every law is refitted and the mix solved again. The same resamples correct the predicted gain for the winner's curse (Efron's optimism): a
-mix that was chosen because it looks best looks better than it is. The interval of the gain also carries the laws' leave-one-out errors,
-since a bootstrap knows nothing of what a law cannot express.
+A minimum is found by SLSQP with exact gradients, for all runs from several fixed starts (with the parametric laws the objective `bits` is
+convex; with Gaussian processes it is not). Deterministic.
+
+Halves of a swarm vary about the fit to all of it as swarms of its size about the truth, so the optima give the intervals of the weights. They
+also correct the predicted gain for the winner's curse (Efron's optimism): a mix that was chosen because it looks best looks better than it
+is. The interval of the gain also carries the laws' leave-one-out errors, since no resample knows of what a law cannot express.
 """
 
 from __future__ import annotations
@@ -28,7 +35,8 @@ from curate.mix.objective import Evaluate, Fits, Problem, best_chance, fewest_bi
 __all__ = ["Problem", "Solution", "solve"]
 
 Array = NDArray[np.float64]
-RESAMPLES = 64
+RESAMPLES = 40  # halves of the swarm; even
+LEAST_HALF = 1.5  # times (sources + 1): runs of a half
 Interval = tuple[float, float, float]  # mean, low, high
 
 
@@ -36,7 +44,8 @@ class Solution(msgspec.Struct):
     """What was found; arrays are in the order of the problem's names. Gains are relative: 0.01 is one percent fewer bits."""
 
     weights: Array
-    low: Array  # 90 % interval over resampled runs
+    optimum: Array  # of the fit to all runs
+    low: Array  # 90 % interval over halves of the swarm
     high: Array
     gain: Interval  # over natural, corrected for the winner's curse: mean and 90 % interval
     gain_uncorrected: float
@@ -47,15 +56,16 @@ class Solution(msgspec.Struct):
     keep_natural: bool  # the interval of the gain includes zero
     warnings: list[str]
     curse: float  # what was taken off the gain
-    refits: dict[str, Fit]  # suite → its law refitted to RESAMPLES resampled swarms
+    refits: dict[str, Fit]  # suite → its law refitted to RESAMPLES halves of the swarm
     optima: Array  # the mixes that these recommend, [RESAMPLES, sources]
 
 
 def solve(problem: Problem) -> Solution:
     """Return the recommended mix. Raises SpecError when no mix keeps every protected suite."""
     full, refits = full_fits(problem), resampled(problem)
-    weights = minimize(problem, objective_of(problem, full, refits), starts_of(problem))
-    optima = np.array([_again(problem, refits, b, weights) for b in range(RESAMPLES)])
+    optimum = minimize(problem, objective_of(problem, full, refits), starts_of(problem))
+    optima = np.array([_again(problem, refits, b, optimum) for b in range(RESAMPLES)])
+    weights = settled(problem, optimum, optima)
     curse = _curse(problem, full, refits, optima)
     gain = gain_interval(problem, refits, weights, problem.natural, curse)
     uniform = np.full(len(problem.names), 1 / len(problem.names))
@@ -63,6 +73,7 @@ def solve(problem: Problem) -> Solution:
     distance, usual = _distances(problem, weights)
     return Solution(
         weights,
+        optimum,
         np.minimum(low, weights),
         np.maximum(high, weights),
         gain,
@@ -79,10 +90,26 @@ def solve(problem: Problem) -> Solution:
     )
 
 
+def settled(problem: Problem, optimum: Array, optima: Array) -> Array:
+    """Return the mean of the optima of resampled swarms, as near to it as protected suites allow. The objective `chance` weighs resamples itself."""
+    if problem.objective == "chance":
+        return optimum
+    middle, ceilings = project(optima.mean(0), problem.limits), _ceilings(problem, {})
+    parts = np.linspace(1, 0, 33) if problem.protected else (1.0,)
+    return next((w for t in parts if _protects(problem, ceilings, w := optimum + t * (middle - optimum))), optimum)
+
+
 def resampled(problem: Problem) -> dict[str, Fit]:
-    """Return suite → its law refitted to RESAMPLES resampled swarms, the same resamples for all suites."""
-    runs = len(problem.mixes)
-    draws = np.random.default_rng(0).dirichlet(np.ones(runs), RESAMPLES) * runs
+    """Return suite → its law refitted to RESAMPLES halves of the swarm, the same for all suites; every second one is what the one before lacks.
+
+    Where a half would hold fewer runs than half of a default swarm, runs are weighted at random instead (a Bayesian bootstrap, Rubin 1981).
+    """
+    (runs, sources), random = problem.mixes.shape, np.random.default_rng(0)
+    if runs // 2 < LEAST_HALF * (sources + 1):
+        draws = random.dirichlet(np.ones(runs), RESAMPLES) * runs
+    else:
+        first = [np.isin(np.arange(runs), random.permutation(runs)[: runs // 2]) for _ in range(RESAMPLES // 2)]
+        draws = np.array([part for half in first for part in (half, ~half)], np.float64)
     return {suite: laws_of.fit(one.full.kind, problem.mixes, problem.scores[suite], draws, one.full) for suite, one in problem.laws.items()}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.mix import blend, curves, gp
+from curate.mix import blend, curves, forms, gp
 
 Array = NDArray[np.float64]
 Values = dict[str, Array]
@@ -70,23 +70,36 @@ def _process(hyper: Array, mixes: Array, precision: Array, at: Array, level: flo
 
 def _gp(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
     level = float(fixed["variance"])
-    return _process(fixed["hyper"], mixes, gp.precision_of(fixed["hyper"], mixes, weights, level), at, level)[0]
+    variance = _process(fixed["hyper"], mixes, gp.precision_of(fixed["hyper"], mixes, weights, level), at, level)[0]
+    return variance * _rise("gp", fixed, values, at) ** 2
 
 
-def _power_gp(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
-    precision = gp.precision_of(fixed["hyper"], mixes, weights)
-    prior = curves.prior_of("power", float(fixed["least"]), mixes.shape[1], float(fixed["apart"]))
-    variance, used = _process(fixed["hyper"], mixes, precision, at, 0.0)
-    covariance = curves.posterior("power", values["p"], mixes, precision, prior)
-    own = curves.CURVES["power"](values["p"], at)[1] - used @ curves.CURVES["power"](values["p"], mixes)[1]
-    return np.asarray(variance + ((own @ covariance) * own).sum(2))
+def _curve_and_process(kind: str) -> Any:
+    def variance(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
+        curve, precision = forms.CURVE_OF[kind], gp.precision_of(fixed["hyper"], mixes, weights)
+        prior = curves.prior_of(curve, float(fixed["least"]), mixes.shape[1], float(fixed["apart"]))
+        own, used = _process(fixed["hyper"], mixes, precision, at, 0.0)
+        covariance = curves.posterior(curve, values["p"], mixes, precision, prior)
+        slope = curves.CURVES[curve](values["p"], at)[1] - used @ curves.CURVES[curve](values["p"], mixes)[1]
+        return np.asarray((own + ((slope @ covariance) * slope).sum(2)) * _rise(kind, fixed, values, at) ** 2)
+
+    return variance
+
+
+def _rise(kind: str, fixed: Values, values: Values, at: Array) -> Array:
+    """Return by how much a score changes where its logarithm above the floor changes by one; 1 for a law of the score itself, [B, at]."""
+    return np.exp(np.clip(forms.linear_of(kind, fixed, values, at), -50, 50)) if "floor" in fixed else np.ones((1, 1))
 
 
 def _blend(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
-    """As if the errors of its laws went together: they saw the same runs."""
+    """As if the errors of its laws went together: they saw the same runs. `size` brings a law's spread to the size of its errors."""
     shares = blend.shares_in(fixed)
     own, common = blend.split(values, list(shares)), blend.split(fixed, list(shares))
-    return np.asarray(sum(share * np.sqrt(_VARIANCE[kind](common[kind], own[kind], mixes, weights, at)) for kind, share in shares.items()) ** 2)
+    parts = [
+        share * float(common[kind]["size"]) * np.sqrt(np.maximum(_VARIANCE[kind](common[kind], own[kind], mixes, weights, at), 0.0))
+        for kind, share in shares.items()
+    ]
+    return np.asarray(sum(parts) ** 2)
 
 
 _VARIANCE: dict[str, Any] = {
@@ -95,7 +108,8 @@ _VARIANCE: dict[str, Any] = {
     "log_linear": _curve("log_linear"),
     "power": _curve("power"),
     "gp": _gp,
-    "power_gp": _power_gp,
+    "power_gp": _curve_and_process("power_gp"),
+    "power_times_gp": _curve_and_process("power_times_gp"),
     "trees": _trees,
     "blend": _blend,
 }

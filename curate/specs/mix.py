@@ -26,7 +26,7 @@ Seed = Annotated[int, Meta(ge=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 AboveZero = Annotated[float, Meta(gt=0)]
 
-LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp", "trees")
+LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp", "power_times_gp", "trees")
 DESIGNS = ("dirichlet", "space_filling", "d_optimal")
 OBJECTIVES = ("bits", "chance")
 RIVALS = ("natural", "uniform")

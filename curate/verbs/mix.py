@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Verb = Callable[..., argparse.ArgumentParser]
-LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp", "trees")  # as curate.specs.mix.LAWS, which would import too much here
+LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp", "power_times_gp", "trees")  # as curate.specs.mix.LAWS, too much to import
 FORMS = ("json", "megatron", "megatron-json", "datasets", "olmo-core", "streaming", "torchtitan", "nanotron")  # as curate.mix.export.FORMS
 
 

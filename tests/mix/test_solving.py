@@ -13,7 +13,7 @@ from curate.mix.law import choose_law
 from curate.mix.limits import Traits, free, limits_of, natural_weights
 from curate.mix.objective import best_chance, bits_and_slope, divergence, fewest_bits, full_fits, law_error, relative_bits
 from curate.mix.sample import as_vector, sample_mixes
-from curate.mix.solve import Problem, Solution, resampled, solve
+from curate.mix.solve import Problem, Solution, resampled, settled, solve
 from curate.specs.mix import Constraints, GroupLimits, SourceLimits, Swarm
 
 Array = NDArray[np.float64]
@@ -170,6 +170,35 @@ def test_mixes_from_disjoint_swarms_are_alike() -> None:
         a, b = (solve(problem(runs=64, seed=2 * seed + k, noise=0.006, pull=0.01)).weights for k in (0, 1))
         apart.append(0.5 * np.abs(a - b).sum())
     assert np.mean(apart) < 0.05
+
+
+def test_the_proposal_is_the_mean_of_what_halves_of_the_swarm_recommend() -> None:
+    given_problem = problem(runs=32)
+    solution = solve(given_problem)
+    assert np.allclose(solution.weights, solution.optima.mean(0), atol=1e-6)
+    evaluate = fewest_bits(given_problem, full_fits(given_problem))
+    assert evaluate(solution.optimum)[0] <= evaluate(solution.weights)[0] + 1e-9
+    at, half = given_problem.mixes[16:17], given_problem.mixes[:1]
+    refits = resampled(given_problem)["docs"].predict(np.vstack([at, half]))
+    wild = {name: y + (np.arange(32) == 16) for name, y in given_problem.scores.items()}
+    moved = np.abs(resampled(msgspec.structs.replace(given_problem, scores=wild))["docs"].predict(np.vstack([at, half])) - refits).max(1)
+    assert np.array_equal(moved[0::2] > 0.01, moved[1::2] <= 0.01)  # a run is in one half and not in the other
+
+
+def test_a_small_swarm_is_not_halved() -> None:
+    """Half of 12 runs cannot tell four sources apart: every resample has all runs, with other weights."""
+    small = problem(runs=12)
+    wild = {name: y + (np.arange(12) == 8) for name, y in small.scores.items()}
+    before, after = (resampled(one)["docs"].predict(small.mixes) for one in (small, msgspec.structs.replace(small, scores=wild)))
+    assert np.mean(np.abs(before - after).max(1) > 1e-4) > 0.9
+
+
+def test_a_mean_that_hurts_a_protected_suite_is_taken_back() -> None:
+    given_problem = problem(importance={"docs": 0.02, "math": 1.0}, protected=("docs",))
+    optimum = solve(given_problem).optimum
+    mean = settled(given_problem, optimum, np.repeat([[0.0, 0.9, 0.05, 0.05]], 4, 0))
+    docs = given_problem.laws["docs"].full.predict(np.stack([given_problem.natural, mean]))[0]
+    assert docs[1] <= docs[0] * (1 + 1e-4)
 
 
 def test_extrapolation_is_said_and_the_same_problem_has_the_same_solution() -> None:

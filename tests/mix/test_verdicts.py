@@ -109,6 +109,16 @@ def test_csv_rows_are_joined_by_run_id_whatever_their_order(tmp_path: Path) -> N
     assert float(lines[2].split(",")[2]) == pytest.approx(2.0, abs=0.01)
 
 
+def test_ratios_that_were_rounded_to_three_digits_are_read(tmp_path: Path) -> None:
+    """Six sources of 1/6 add up to 1.002 when printed as .167; printed with more digits, the same sum is a mistake."""
+    shares = ",".join(["0.167"] * 6)
+    metrics = write(tmp_path / "m.csv", "run,s", "x,1")
+    swarm = read_swarm(write(tmp_path / "r.csv", "run,a,b,c,d,e,f", f"x,{shares}"), metrics)
+    assert swarm.mixes.sum() == pytest.approx(1, abs=1e-12)
+    with pytest.raises(InputError, match="the ratios add up to 1.002"):
+        read_swarm(write(tmp_path / "r.csv", "run,a,b,c,d,e,f", "x," + shares.replace("0.167", "0.167001", 1)), metrics)
+
+
 @pytest.mark.parametrize(
     ("ratios", "metrics", "message"),
     [
