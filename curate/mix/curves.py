@@ -70,14 +70,19 @@ def predict(kind: str, values: Array, mixes: Array) -> Array:
     return CURVES[kind](values, mixes)[0]
 
 
-def gradient(kind: str, values: Array, mix: Array) -> Array:
-    """Return the derivatives by the shares at one mix, [B, sources]."""
+def at(kind: str, values: Array, mix: Array) -> tuple[Array, Array]:
+    """Return predictions at one mix, [B], and their derivatives by the shares, [B, sources]."""
     if kind == "log_linear":
-        return np.asarray((predict(kind, values, mix[None]) - np.exp(values[:, :1])) * values[:, 1:])
-    worth = np.exp(np.clip(values[:, EXTRA[kind] :], -40, 40))
+        rise = np.exp(np.clip(values[:, 1:] @ mix, -50, 50))
+        return np.exp(values[:, 0]) + rise, rise[:, None] * values[:, 1:]
+    power, worth = np.exp(values[:, EXTRA[kind] - 1]), np.exp(np.clip(values[:, EXTRA[kind] :], -40, 40))
     worth = worth + LEAST_WORTH * worth.mean(1, keepdims=True)
-    slope = -np.exp(values[:, EXTRA[kind] - 1, None]) / np.maximum(worth @ mix, 1e-12)[:, None] * worth
-    return np.asarray(slope if kind == "log_power" else slope * (predict(kind, values, mix[None]) - np.exp(values[:, :1])))
+    data = np.maximum(worth @ mix, 1e-12)
+    rise, slope = -power * np.log(data), (-power / data)[:, None] * worth
+    if kind == "log_power":
+        return rise, slope
+    above = np.exp(np.clip(rise, -50, 50))
+    return np.exp(values[:, 0]) + above, above[:, None] * slope
 
 
 def prior_of(kind: str, least: float, sources: int, apart: float) -> Prior:

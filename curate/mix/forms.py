@@ -36,9 +36,14 @@ class Fit(msgspec.Struct, frozen=True):
         """Return [B, len(mixes)] for shares [mixes, sources]."""
         return np.concatenate([_PREDICT[self.kind](self.fixed, part, np.atleast_2d(mixes)) for part in _parts(self.values)])
 
-    def gradient(self, mix: Array) -> Array:
-        """Return [B, sources]: the derivative of each fit at one mix."""
-        return np.concatenate([_GRADIENT[self.kind](self.fixed, part, mix) for part in _parts(self.values)])
+    def at(self, mix: Array) -> tuple[Array, Array]:
+        """Return what each fit predicts at one mix, [B], and its derivatives by the shares, [B, sources]."""
+        found = [_AT[self.kind](self.fixed, part, mix) for part in _parts(self.values)]
+        return np.concatenate([value for value, _ in found]), np.concatenate([slope for _, slope in found])
+
+    def members(self) -> list[tuple[float, Fit]]:
+        """Return the laws of a blend with their shares, or the law itself with all of it."""
+        return list(_members(self.fixed, self.values).values()) if self.kind == "blend" else [(1.0, self)]
 
     def one(self, b: int) -> Fit:
         """Return fit `b` alone."""
@@ -194,11 +199,22 @@ def _predict_process(kind: str, fixed: dict[str, Array], values: dict[str, Array
     return fixed["floor"] + np.exp(np.clip(there, -50, 50)) if "floor" in fixed else there
 
 
-def _gradient_process(kind: str, fixed: dict[str, Array], values: dict[str, Array], mix: Array) -> Array:
-    slope = gp.gradient(fixed["hyper"], fixed["mixes"], values["alpha"], mix)
-    if kind != "gp":
-        slope = slope + curves.gradient(CURVE_OF[kind], values["p"], mix)
-    return slope * np.exp(np.clip(linear_of(kind, fixed, values, mix[None]), -50, 50)) if "floor" in fixed else slope
+def _process_at(kind: str, fixed: dict[str, Array], values: dict[str, Array], mix: Array) -> tuple[Array, Array]:
+    value, slope = gp.at(fixed["hyper"], fixed["mixes"], values["alpha"], mix)
+    if kind == "gp":
+        value = value + values["level"]
+    else:
+        level, climb = curves.at(CURVE_OF[kind], values["p"], mix)
+        value, slope = value + level, slope + climb
+    if "floor" not in fixed:
+        return value, slope
+    above = np.exp(np.clip(value, -50, 50))
+    return fixed["floor"] + above, above[:, None] * slope
+
+
+def _blend_at(fixed: dict[str, Array], values: dict[str, Array], mix: Array) -> tuple[Array, Array]:
+    found = [(share, *part.at(mix)) for share, part in _members(fixed, values).values()]
+    return np.asarray(sum(share * value for share, value, _ in found)), np.asarray(sum(share * slope for share, _, slope in found))
 
 
 def _fit_blend(mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
@@ -243,12 +259,12 @@ _PREDICT: dict[str, Any] = {
     "trees": lambda fixed, v, mixes: trees.predict(v, mixes),
     "blend": lambda fixed, v, mixes: sum(share * part.predict(mixes) for share, part in _members(fixed, v).values()),
 }
-_GRADIENT: dict[str, Any] = {
-    "constant": lambda fixed, v, mix: np.zeros((len(v["level"]), len(mix))),
-    "ridge": lambda fixed, v, mix: v["slope"],
-    "log_linear": lambda fixed, v, mix: curves.gradient("log_linear", v["p"], mix),
-    "power": lambda fixed, v, mix: curves.gradient("power", v["p"], mix),
-    **{kind: partial(_gradient_process, kind) for kind in ("gp", *CURVE_OF)},
-    "trees": lambda fixed, v, mix: trees.gradient(v, mix),
-    "blend": lambda fixed, v, mix: sum(share * part.gradient(mix) for share, part in _members(fixed, v).values()),
+_AT: dict[str, Any] = {
+    "constant": lambda fixed, v, mix: (v["level"], np.zeros((len(v["level"]), len(mix)))),
+    "ridge": lambda fixed, v, mix: (v["level"] + v["slope"] @ mix, v["slope"]),
+    "log_linear": lambda fixed, v, mix: curves.at("log_linear", v["p"], mix),
+    "power": lambda fixed, v, mix: curves.at("power", v["p"], mix),
+    **{kind: partial(_process_at, kind) for kind in ("gp", *CURVE_OF)},
+    "trees": lambda fixed, v, mix: (trees.predict(v, mix[None])[:, 0], trees.gradient(v, mix)),
+    "blend": _blend_at,
 }

@@ -53,36 +53,52 @@ def fit_hyper(mixes: Array, scores: Array, around: Array, scale: float, near: Ar
 
 
 def objective(hyper: Array, mixes: Array, y: Array, around: Array) -> tuple[float, Array]:
-    """Return the negative log posterior of the hyperparameters and its gradient, for scores of spread 1."""
+    """Return the negative log posterior of the hyperparameters and its gradient, for scores of spread 1.
+
+    Sums over pairs of runs are written as products: with W symmetric and r its row sums, Σ Wᵢⱼ (aᵢ − aⱼ)(bᵢ − bⱼ) = 2 (r · ab − a · W b).
+    """
     sources = mixes.shape[1]
     inverse, (spread, noise, linear, _), epsilon = np.exp(-2 * hyper[:sources]), np.exp(2 * hyper[sources:]), np.exp(hyper[-1])
-    x, middle = features(mixes, epsilon), features(mixes.mean(0), epsilon)
-    apart, off = x[:, None, :] - x[None, :, :], x - middle
-    squares = apart**2
-    near = spread * np.exp(-0.5 * squares @ inverse)
-    straight = linear * (off * inverse) @ off.T
-    covariance = around + near + straight + (noise + JITTER) * np.eye(len(y))
-    sign, logdet = np.linalg.slogdet(covariance)
-    if sign <= 0:
+    off = features(mixes, epsilon) - features(mixes.mean(0), epsilon)
+    both = (off * inverse) @ off.T
+    own = np.diag(both)
+    near = spread * np.exp(-0.5 * np.maximum(own[:, None] + own[None] - 2 * both, 0.0))
+    straight = linear * both
+    covariance = around + near + straight
+    covariance.flat[:: len(y) + 1] += noise + JITTER
+    found = _inverse(covariance)
+    if found is None:
         return 1e12, np.zeros_like(hyper)
-    precision = np.linalg.inv(covariance)
+    precision, logdet = found
     alpha = precision @ y
     inner = np.outer(alpha, alpha) - precision  # d(log likelihood)/dK is half of it
     weighted = inner * near
+    rows = weighted.sum(1)
     by_epsilon = epsilon / (np.maximum(mixes, 0.0) + epsilon)  # of the features, by log ε
     off_by_epsilon = by_epsilon - epsilon / (mixes.mean(0) + epsilon)
-    change = by_epsilon[:, None, :] - by_epsilon[None, :, :]
-    by_length = 0.5 * np.einsum("ij,ijs->s", weighted, squares) - linear * np.einsum("is,is->s", inner @ off, off)
+    by_length = rows @ off**2 - (off * (weighted @ off)).sum(0) - linear * (off * (inner @ off)).sum(0)
+    change = rows @ (off * off_by_epsilon) - (off * (weighted @ off_by_epsilon)).sum(0)
     tail = [
-        float(weighted.sum()),
+        float(rows.sum()),
         noise * float(np.trace(inner)),
         float((inner * straight).sum()),
-        -0.5 * float((weighted * ((apart * change) @ inverse)).sum()) + linear * float((inner * ((off * inverse) @ off_by_epsilon.T)).sum()),
+        -float(change @ inverse) + linear * float((off_by_epsilon * (inner @ (off * inverse))).sum()),
     ]
     away, aside = hyper[:sources] - LENGTH, (hyper[sources:] - PRIOR_MEAN) / PRIOR_SPREAD
     value = 0.5 * float(y @ alpha) + 0.5 * logdet + 0.5 * float(away @ away) + 0.5 * float(aside @ aside)
     gradient = np.concatenate([-by_length * inverse + away, -np.array(tail) + aside / PRIOR_SPREAD])
     return value, gradient
+
+
+def _inverse(covariance: Array) -> tuple[Array, float] | None:
+    """Return the inverse and the log determinant, by Cholesky's method; None where the matrix is not positive definite."""
+    from scipy.linalg import lapack
+
+    factor, failed = lapack.dpotrf(covariance, lower=1)
+    if failed:
+        return None
+    lower = np.tril(lapack.dpotri(factor, lower=1)[0])
+    return lower + np.tril(lower, -1).T, 2 * float(np.log(np.diag(factor)).sum())
 
 
 def precision_of(hyper: Array, mixes: Array, weights: Array, level: float = 0.0) -> Array:
@@ -97,14 +113,15 @@ def predict(hyper: Array, runs: Array, alpha: Array, mixes: Array) -> Array:
     return np.asarray(alpha @ kernel(hyper, runs, runs, mixes))
 
 
-def gradient(hyper: Array, runs: Array, alpha: Array, mix: Array) -> Array:
-    """Return the derivatives of the posterior means by the shares at one mix, [B, sources]."""
+def at(hyper: Array, runs: Array, alpha: Array, mix: Array) -> tuple[Array, Array]:
+    """Return the posterior means at one mix, [B], and their derivatives by the shares, [B, sources]."""
     sources, epsilon = runs.shape[1], np.exp(hyper[-1])
-    at, x, middle = features(mix, epsilon), features(runs, epsilon), features(runs.mean(0), epsilon)
-    inverse = np.exp(-2 * hyper[:sources])
-    near = np.exp(2 * hyper[sources] - 0.5 * ((x - at) ** 2) @ inverse)
-    by_feature = near[:, None] * (x - at) * inverse + np.exp(2 * hyper[-2]) * (x - middle) * inverse
-    return np.asarray((alpha @ by_feature) / (np.maximum(mix, 0.0) + epsilon))
+    here, x, middle = features(mix, epsilon), features(runs, epsilon), features(runs.mean(0), epsilon)
+    inverse, linear = np.exp(-2 * hyper[:sources]), np.exp(2 * hyper[-2])
+    away, straight = x - here, linear * (x - middle) * inverse
+    near = np.exp(2 * hyper[sources] - 0.5 * away**2 @ inverse)
+    means = alpha @ (near + straight @ (here - middle))
+    return np.asarray(means), np.asarray((alpha @ (near[:, None] * away * inverse + straight)) / (np.maximum(mix, 0.0) + epsilon))
 
 
 def kernel(hyper: Array, runs: Array, a: Array, b: Array) -> Array:

@@ -67,23 +67,23 @@ def relative_bits(problem: Problem, fits: Fits, mixes: Array) -> Array:
 
 def bits_and_slope(problem: Problem, fits: Fits) -> EvaluateMany:
     """Return the function mix → relative bits [B] and their gradients [B, sources]."""
-    weight = scales(problem)
-    groups: dict[str, list[str]] = {}
-    for suite in weight:
-        kind = fits[suite].kind
-        groups.setdefault(kind if kind in ALIKE else f"{kind} {suite}", []).append(suite)
+    groups: dict[str, list[tuple[float, Fit]]] = {}
+    for suite, weight in scales(problem).items():
+        for share, part in fits[suite].members():
+            groups.setdefault(part.kind if part.kind in ALIKE else f"{part.kind} {suite}", []).append((weight * share, part))
     stacks = []
-    for suites in groups.values():
-        first = fits[suites[0]]
-        values = {name: np.concatenate([fits[suite].values[name] for suite in suites]) for name in first.values}
-        stacks.append((np.array([weight[suite] for suite in suites]), Fit(first.kind, values, first.fixed)))
+    for members in groups.values():
+        first = members[0][1]
+        values = {name: np.concatenate([part.values[name] for _, part in members]) for name in first.values}
+        stacks.append((np.array([share for share, _ in members]), Fit(first.kind, values, first.fixed)))
 
     def evaluate(w: Array) -> tuple[Array, Array]:
         value: Array = np.zeros(1)
         slope: Array = np.zeros((1, len(w)))
-        for scale, fit in stacks:
-            value = value + scale @ fit.predict(w[None])[:, 0].reshape(len(scale), -1)
-            slope = slope + np.tensordot(scale, fit.gradient(w).reshape(len(scale), -1, len(w)), 1)
+        for shares, fit in stacks:
+            here, climb = fit.at(w)
+            value = value + shares @ here.reshape(len(shares), -1)
+            slope = slope + np.tensordot(shares, climb.reshape(len(shares), -1, len(w)), 1)
         return value, slope
 
     return evaluate

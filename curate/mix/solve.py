@@ -185,7 +185,7 @@ def _protection(problem: Problem, ceilings: Mapping[str, float]) -> list[dict[st
         {
             "type": "ineq",
             "fun": lambda w, fit=problem.laws[suite].full, most=most: 100 * (most - float(fit.predict(w[None])[0, 0])),
-            "jac": lambda w, fit=problem.laws[suite].full: -100 * fit.gradient(w)[0],
+            "jac": lambda w, fit=problem.laws[suite].full: -100 * fit.at(w)[1][0],
         }
         for suite, most in ceilings.items()
     ]
