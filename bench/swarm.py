@@ -204,7 +204,7 @@ def gpu_swarm(shape: dict[str, Any], count: int, steps: int, folders: dict[str, 
     return count * 2 * steps * shape["batch_tokens"] / (seconds[2] - seconds[1]), seconds[0]
 
 
-def gpu(shape: dict[str, Any], vocab: int, sizes: list[int], steps: int, folders: dict[str, list[str]]) -> None:
+def gpu(shape: dict[str, Any], vocab: int, sizes: list[int], widths: list[int], steps: int, folders: dict[str, list[str]]) -> None:
     """Compare stacked groups with one proxy after another on a GPU, or say that there is none."""
     import torch
 
@@ -220,8 +220,9 @@ def gpu(shape: dict[str, Any], vocab: int, sizes: list[int], steps: int, folders
         "| parameters | together | swarm, tokens/s | plain, one after another | times | share of the matrix rate, swarm | plain | seconds to start |"
     )
     print("|" + "---|" * 8)
-    for change in GPU_SHAPES:
-        one = shape | change
+    for one in (shape | change for change in GPU_SHAPES):
+        if one["width"] not in widths:
+            continue
         size, flops = num_parameters({**one, "vocab": vocab}), flops_per_token({**one, "vocab": vocab}, one["context"])
         run = runs_of(1, one, 100)[0]
         alone = 80 * one["batch_tokens"] / (train_plainly(run, folders, vocab, "cuda") - train_plainly(run, folders, vocab, "cuda", 20))
@@ -267,6 +268,7 @@ def main() -> None:
     parser.add_argument("--proxies", type=int, nargs="*", default=[8, 32, 128])
     parser.add_argument("--steps", type=int, default=4, help="of each proxy")
     parser.add_argument("--gpu-proxies", type=int, nargs="*", default=[1, 8, 32], help="beside the number that would be chosen")
+    parser.add_argument("--gpu-widths", type=int, nargs="*", default=[128, 256, 512], help="which of the shapes")
     parser.add_argument("--gpu-steps", type=int, default=30, help="of each proxy on a GPU: so many, and thrice as many; the difference counts")
     parser.add_argument("--baseline", type=int, default=4, help="proxies of a turn of plain PyTorch; its speed does not depend on their number")
     parser.add_argument("--vocab", type=int, default=VOCAB)
@@ -303,7 +305,7 @@ def main() -> None:
             cells = [f"{of['tokens_per_second']:,.0f}", f"{of['wide']:,.0f}", f"{of['times']:.2f}", f"{of['tokens_per_cpu_second']:,.0f}"]
             cells += [f"{of['narrow']:,.0f}", f"{of['cpu_times']:.2f}", f"{of['matrix_gflops']:.0f}", f"{of['share']:.0%}"]
             print(f"| {count} | {' | '.join(cells)} |", flush=True)
-        gpu(shape, arguments.vocab, arguments.gpu_proxies, arguments.gpu_steps, folders)
+        gpu(shape, arguments.vocab, arguments.gpu_proxies, arguments.gpu_widths, arguments.gpu_steps, folders)
     costs(shape, arguments.vocab, arguments.runs, arguments.tokens)
 
 
