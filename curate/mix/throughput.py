@@ -71,7 +71,10 @@ def claimed(where: str | None = None) -> Iterator[str]:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     continue
-                yield f"cuda:{i}"
+                try:
+                    yield f"cuda:{i}"
+                finally:
+                    fcntl.flock(file, fcntl.LOCK_UN)  # even if a forked process still has the file
                 return
         time.sleep(POLL_SECONDS)
 
