@@ -232,7 +232,7 @@ def _tile(
 
 @inlined
 def _alike(a: Array, a_first: int, a_last: int, b: Array, b_first: int, b_last: int) -> Any:
-    """Whether two words, as bytes, differ by one typing error: a letter more, less or other, or two neighbors changed over."""
+    """Whether two words of ASCII differ by one typing error: a letter more, less or other, or two neighbors changed over."""
     m, n = a_last - a_first, b_last - b_first
     if min(m, n) < MIN_ALIKE_BYTES or abs(m - n) > 1 or a[a_first] < 65 or b[b_first] < 65:
         return False
@@ -241,6 +241,9 @@ def _alike(a: Array, a_first: int, a_last: int, b: Array, b_first: int, b_last: 
         head += 1
     while tail < min(m, n) - head and (a[a_last - 1 - tail] | 32) == (b[b_last - 1 - tail] | 32):
         tail += 1
+    for i in range(max(m, n)):  # a letter of another script has several bytes
+        if (i < m and a[a_first + i] >= 128) or (i < n and b[b_first + i] >= 128):
+            return False
     if head + tail >= max(m, n) - 1:
         return True
     p, q = a_first + head, b_first + head

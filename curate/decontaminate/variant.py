@@ -98,7 +98,7 @@ def alignment(block: Block, view: View, index: Index, candidate: int) -> Alignme
     row = np.convolve(number, [1, 1, 1])[1:-1] == 3  # in lists of numbers it is not known which is which
     numbers = at[number & ~row] if not view.is_code else at[:0]
     same = block.values[targets[numbers]] == values[numbers]
-    clean = same | ~np.array([_glued(block, int(t)) for t in targets[numbers]], np.bool_)
+    clean = same | np.array([not _is_typo(block, view, index, unit, int(i), int(targets[i])) for i in numbers], np.bool_)
     numbers, same = numbers[clean], same[clean]
     equal = float(same.mean()) if len(numbers) else None
     firm = np.flatnonzero(matched & (lengths >= LONG_RUN)) if (lengths >= LONG_RUN).any() else at
@@ -127,10 +127,19 @@ def _extend(matched: Array, targets: Array, unit_keys: Array, keys: Array, first
                     matched[k], targets[k] = True, targets[i] + k - i
 
 
-def _glued(block: Block, token: int) -> bool:
-    """Whether a letter stands right before or behind a number, as in "1b2": a typing error, and no other number."""
-    first, last = int(block.starts[token]), int(block.ends[token])
-    return bytes(block.data[max(0, first - 1) : first]).isalpha() or bytes(block.data[last : last + 1]).isalpha()
+def _is_typo(block: Block, view: View, index: Index, unit: int, token: int, place: int) -> bool:
+    """Whether the number at `place` has letters at it that the unit's has not, as in "1b2" for "12": a typing error, and no other number."""
+    text, first = int(view.unit_text[unit]), int(view.unit_start[unit])
+    data = index.text[int(index.text_start[text]) : int(index.text_start[text + 1])]
+    there = _glue(block.data, block.starts, block.ends, place)
+    return there not in ((b"", b""), _glue(data, view.token_from, view.token_to, first + token))
+
+
+def _glue(data: Array, starts: Array, ends: Array, token: int) -> tuple[bytes, bytes]:
+    """Return the letters right before and behind a token."""
+    first, last = int(starts[token]), int(ends[token])
+    before, behind = bytes(data[max(0, first - 1) : first]), bytes(data[last : last + 1])
+    return before if before.isalpha() else b"", behind if behind.isalpha() else b""
 
 
 def _trim(matched: Array, targets: Array, unit_capital: Array, capital: Array) -> None:

@@ -27,7 +27,7 @@ SAMPLES = 16  # steps whose tokens enter the fingerprint
 
 def fingerprint(runs: Sequence[Mapping[str, Any]], streams: Sequence[Stream], vocab: int, how: How) -> str:
     """Return what a checkpoint of exactly this training is known by."""
-    facts = [list(map(dict, runs)), vocab, how.words, code_version("curate.mix", "curate.tokens", libraries=("torch", "numpy", "numba"))]
+    facts = [list(map(dict, runs)), vocab, how.words, code_version("curate.mix", "curate.tokens", libraries=("torch", "numpy", "numba", "triton"))]
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     for run, stream in zip(runs, streams, strict=True):
         for step in np.linspace(0, stream.num_steps - 1, SAMPLES).astype(int).tolist():
@@ -58,7 +58,7 @@ def restore(path: Path, mark: str, parameters: Parameters, optimizer: torch.opti
     if not path.is_file():
         return 0
     try:
-        whole = torch.load(path, weights_only=True)
+        whole = torch.load(path, map_location="cpu", weights_only=True)  # another GPU may go on than the one that stopped
         if whole["mark"] != mark:
             return 0
     except Exception:  # torn, or not a checkpoint: torch raises whatever its readers raise

@@ -50,7 +50,7 @@ def estimate(spec_file: Path) -> dict[str, Any]:
         "tokens in all": sum(count * tokens for count, _, tokens in parts),
         "floating-point operations": f"{flops:.3g}",
         "memory of a worker": f"about {(400e6 + most * BYTES_PER_PARAMETER + 4 * spec.proxy.tokens) / 1e6:,.0f} MB",
-        "minutes on this machine": round(seconds / 60, 1),
+        f"minutes on this machine{', at most' if num_gpus() else ''}": round(seconds / 60, 1),
         "later phases, not counted": len(spec.phases),
     }
     planned = [{"run": run["run"], "weights": run["weights"], "seed": run["seed"]} for run in runs]
@@ -59,6 +59,8 @@ def estimate(spec_file: Path) -> dict[str, Any]:
 
 def _tokens_per_second(shape: dict[str, Any], group: int | None, count: int) -> float:
     """Return the speed of all cores, or of all GPUs; there without compilation, which makes the real one about twice as fast."""
+    import torch
+
     from curate.mix import throughput
     from curate.mix.proxy import single_thread
 
@@ -68,7 +70,7 @@ def _tokens_per_second(shape: dict[str, Any], group: int | None, count: int) -> 
             return (os.cpu_count() or 1) * throughput.tokens_per_second(shape, 1, throughput.choose(1, where))
         size = min(count, group or throughput.choose_group_size(shape, where))
         how = msgspec.structs.replace(throughput.choose(size, where), is_compiled=False)
-        return num_gpus() * throughput.tokens_per_second(shape, size, how)
+        return torch.cuda.device_count() * throughput.tokens_per_second(shape, size, how)
 
 
 def _further(spec: Mix, planned: int) -> int:

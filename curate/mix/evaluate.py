@@ -29,6 +29,7 @@ from curate.mix.suites import Part, Suite
 WINDOW_TOKENS = 4096  # tokens that go through the model at once
 CHUNK = 256  # positions whose logits exist at once
 ON_GPU = 16  # times as many of both on a GPU
+GPU_LOGITS = 1 << 27  # but no more logits at once, since several processes score there
 LN2 = float(np.log(2))
 
 SCORES = pa.schema(
@@ -111,7 +112,9 @@ def token_losses(parameters: model.Parameters, tokens: Tensor, heads: int, wante
         x = model.hidden_states(parameters, given.expand(len(embedding), -1, -1), heads)
     chosen = wanted.reshape(-1).nonzero()[:, 0]
     x, targets = x[:, chosen], tokens[:, 1:].reshape(-1)[chosen]
-    parts, chunk = [], CHUNK * (ON_GPU if embedding.is_cuda else 1)
+    parts, chunk = [], CHUNK
+    if embedding.is_cuda:
+        chunk = max(CHUNK, min(ON_GPU * CHUNK, GPU_LOGITS // (embedding.shape[0] * embedding.shape[1])))
     for start in range(0, len(targets), chunk):
         logits = torch.bmm(x[:, start : start + chunk], embedding.transpose(1, 2))
         right = targets[start : start + chunk].expand(len(embedding), -1)[..., None]

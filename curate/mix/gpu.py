@@ -19,7 +19,7 @@ from torch import Tensor
 
 from curate.mix.model import EPSILON, Operations
 
-LOGITS = 1 << 28  # that exist at once, over all members
+LOGITS = 1 << 28  # that exist at once, over all members; but always those of one
 ROWS = 32  # heads of tokens that a program cuts
 COLUMNS = 8192  # logits that a program reads at once
 

@@ -100,6 +100,9 @@ def try_law(suite: str, mixes: Array, scores: Array, kind: str, noise: float | N
         raise InputError(f"{len(scores)} scores at {len(mixes)} mixes are too few for a law", where=f"suite {suite}")
     if not np.isfinite(scores).all():
         raise InputError("a score is not a number", where=f"suite {suite}")
+    if scores.min() <= 0:
+        what = f"the lowest score is {scores.min():.4g}; laws are of scores above 0 that fall as a model gets better"
+        raise InputError(what, where=f"suite {suite}", hint="such as bits per byte, or a loss; turn log-likelihoods around")
     full = fit(kind, mixes, scores)
     left_out, residuals, scales, groups = _leave_out(kind, mixes, scores, full)
     errors = {kind: float(np.mean(np.abs(residuals)))}
@@ -114,9 +117,9 @@ def pick(tried: list[SuiteLaw]) -> SuiteLaw:
     """
     errors = {one.full.kind: one.errors[one.full.kind] for one in tried}
     constant = next((one for one in tried if one.full.kind == "constant"), None)
-    laws = [one for one in tried if one is not constant]
+    laws = [one for one in tried if one is not constant and np.isfinite(errors[one.full.kind])]
     if not laws:
-        return tried[0]
+        return constant or tried[0]
     best = min(laws, key=lambda one: errors[one.full.kind])
     lead = SURE if constant is None else _lead(best, constant)
     if constant is not None and lead <= UNSURE:

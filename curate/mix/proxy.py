@@ -66,8 +66,12 @@ def train_group(
         how = throughput.choose(len(runs), here)
         parameters = {name: value.to(how.device) for name, value in _first_parameters(runs, vocab).items()}
         kept = None if checkpoint is None else (checkpoint, checkpoints.fingerprint(runs, streams, vocab, how))
-        seen = _steps(streams, parameters, proxy, how, kept)
-        done = {name: value.detach().cpu() for name, value in parameters.items()}
+        try:
+            seen = _steps(streams, parameters, proxy, how, kept)
+            done = {name: value.detach().cpu() for name, value in parameters.items()}
+        finally:
+            parameters.clear()
+            throughput.give_back_memory(here)
     return done, [_report(streams[k], seen[:, k], vocab, _finite(done, k)) | {"trained_on": how.words} for k in range(len(runs))]
 
 
@@ -112,7 +116,7 @@ def _batches(streams: Sequence[Stream], first: int, device: str) -> Generator[tu
     if on_cpu:
         yield from ((step, put_together(step)) for step in steps)
         return
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(device,)) as pool:
         coming = [pool.submit(put_together, step) for step in steps[:1]]
         for step in steps:
             tokens = coming.pop().result()
@@ -217,4 +221,5 @@ def evaluate_run(proxy: Path, tokenizer: Path, suites: Mapping[str, Any], scores
     given = {name: value.to(where) for name, value in parameters.items()}
     loaded = [load_once(name, spec, tokenizer) for name, spec in suites.items()]
     (table,) = score_suites(given, loaded, about["run"]["proxy"]["heads"], about["run"]["proxy"]["context"])
+    throughput.give_back_memory(where)
     return write_scores(table, scores)

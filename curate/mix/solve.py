@@ -83,7 +83,7 @@ def solve(problem: Problem) -> Solution:
         distance,
         usual,
         gain[1] <= 0,
-        _warnings(problem, weights, (distance, usual), gain),
+        _warnings(problem, optimum, (distance, usual), gain),
         curse,
         refits,
         optima,
@@ -245,7 +245,7 @@ def _distances(problem: Problem, w: Array) -> tuple[float, float]:
     return float(0.5 * np.abs(problem.mixes - w).sum(1).min()), float(np.quantile(apart.min(1), 0.9))
 
 
-def _warnings(problem: Problem, weights: Array, distances: tuple[float, float], gain: Interval) -> list[str]:
+def _warnings(problem: Problem, optimum: Array, distances: tuple[float, float], gain: Interval) -> list[str]:
     warnings = []
     distance, usual = distances
     if distance > usual:
@@ -253,7 +253,7 @@ def _warnings(problem: Problem, weights: Array, distances: tuple[float, float], 
             f"the laws extrapolate: the proposal differs from the nearest run in {100 * distance:.0f} % of its tokens, "
             f"most runs have another within {100 * usual:.0f} %"
         )
-    for name, share, top in zip(problem.names, weights, problem.limits.high, strict=True):
+    for name, share, top in zip(problem.names, optimum, problem.limits.high, strict=True):
         if top < 1 and share > top - 1e-4:
             warnings.append(f"{name} is at its limit of {100 * top:.1f} %: more of it is predicted to help")
     if gain[1] <= 0:

@@ -13,7 +13,8 @@
 
 Training and scoring are apart: a changed suite is scored on the proxies that there are, a new one alone, and a changed law or limit trains and
 scores nothing. A proxy is trained again only when its mix, its data or the code that trains it change. Scores depend on the machine's
-arithmetic; on one machine they are the same bits every time.
+arithmetic; on one machine they are the same bits every time. (On a GPU the last bits also depend on which runs form a group, and so on
+whether some were added later; groups are sized by the card, and not by who else uses it.)
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from curate.mix.solved import read_solved
 from curate.project import resolve, root_of
 from curate.specs.load import load_spec, resolved
 from curate.specs.mix import Mix
-from curate.tasks import Plan, code_version, hash_of
+from curate.tasks import Plan, code_version, finished, hash_of
 
 STEPS = ("train", "evaluate", "fit", "solve", "confirm")
 _TASKS = "curate.mix.tasks"
@@ -144,7 +145,7 @@ def _asked(mixing: _Mixing, name: str) -> dict[str, Any]:
 
 def _train(mixing: _Mixing, runs: list[flow.Run], folder: Path) -> Manifest:
     """Train proxies, a group of them as one model."""
-    data, code = mixing.data, code_version(*_TRAINING, libraries=("torch", "numpy", "tokenizers"))
+    data, code = mixing.data, code_version(*_TRAINING, libraries=("torch", "numpy", "tokenizers", "triton"))
     leaves = mixing.setting.leaves
     inputs = [str(data.tokenizer), *(str(path) for leaf in leaves for path in data.folders[leaf])]
     sums = [sha256_of(data.tokenizer), *(data.contents[leaf] for leaf in leaves)]
@@ -278,12 +279,12 @@ def _made_from(spec: Mix, spec_file: Path, data: Data) -> dict[str, str]:
 def grouped(runs: list[flow.Run], folder: Path, size_for: Callable[[int], int]) -> list[list[flow.Run]]:
     """Return the runs in the groups that are trained as one model each, of about equal sizes.
 
-    A group that was planned in `folder` before stays one as long as its runs are wanted as they were, so that runs that a spec adds do not
+    A group that was trained in `folder` before stays one as long as its runs are wanted as they were, so that runs that a spec adds do not
     train earlier ones again. `size_for` returns the size of groups, given how many runs are left.
     """
     wanted = {run["run"]: run for run in runs}
     groups = []
-    for group in _planned(folder):
+    for group in _trained(folder):
         if all(wanted.get(run["run"]) == run for run in group):
             groups.append([wanted.pop(run["run"]) for run in group])
     left = list(wanted.values())
@@ -294,13 +295,14 @@ def grouped(runs: list[flow.Run], folder: Path, size_for: Callable[[int], int]) 
     return groups
 
 
-def _planned(folder: Path) -> list[list[flow.Run]]:
-    """Return the groups of an earlier plan."""
+def _trained(folder: Path) -> list[list[flow.Run]]:
+    """Return the groups of an earlier plan that left something: what was trained, or a checkpoint on the way."""
     try:
         plan = msgspec.json.decode((folder / "plan.json").read_bytes(), type=Plan)
     except (FileNotFoundError, msgspec.DecodeError):
         return []
-    return [task.options["runs"] for task in plan.tasks]
+    there = [task for task in plan.tasks if finished(folder, task) or (folder / "checkpoints" / f"{task.name}.pt").is_file()]
+    return [task.options["runs"] for task in there]
 
 
 def _group_size(mixing: _Mixing, proxy: Mapping[str, Any], count: int) -> int:
@@ -320,6 +322,6 @@ def _group_size(mixing: _Mixing, proxy: Mapping[str, Any], count: int) -> int:
 
 def num_gpus() -> int:
     """Return how many GPUs this process may use, without PyTorch, whose import would take longer than a rerun with nothing to do."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     there = len(list(Path("/dev").glob("nvidia[0-9]*")))
-    return there if visible is None else min(there, len([name for name in visible.split(",") if name.strip()]))
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(there)))).split(",")
+    return min(there, len(list(itertools.takewhile(lambda name: name.strip() not in ("", "-1"), names))))  # what follows such a name is not seen

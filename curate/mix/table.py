@@ -21,6 +21,7 @@ from curate.mix.law import SuiteLaw
 Array = NDArray[np.float64]
 SUM_TOLERANCE = 1e-3  # published ratios are rounded
 FEW_DIGITS = 3  # to which some are rounded: then each may be off by half a unit of the last
+MOST_ROUNDING = 0.01  # that the sum of a row may be off for it
 
 
 class Swarm(msgspec.Struct, frozen=True):
@@ -59,10 +60,11 @@ def read_ratios(path: Path, sources: list[str] | None = None) -> tuple[list[str]
     wanted = sorted(names) if sources is None else sources
     if set(names) != set(wanted):
         raise InputError(f"its sources are {', '.join(sorted(names))}; the laws know {', '.join(wanted)}", where=str(path))
-    rounded = bool(np.abs(values - np.round(values, FEW_DIGITS)).max(initial=0.0) < 1e-9)
-    tolerance = max(SUM_TOLERANCE, 0.5 * 10.0**-FEW_DIGITS * len(names) if rounded else 0.0) + 1e-9
     for i, (run, line) in enumerate(lines.items()):
         total = values[i].sum()
+        rounded = bool(np.abs(values[i] - np.round(values[i], FEW_DIGITS)).max(initial=0.0) < 1e-9)
+        room = min(0.5 * 10.0**-FEW_DIGITS * int((values[i] > 0).sum()), MOST_ROUNDING)
+        tolerance = max(SUM_TOLERANCE, room if rounded else 0.0) + 1e-9
         if (values[i] < 0).any() or abs(total - 1) > tolerance:
             what = "a ratio is negative" if (values[i] < 0).any() else f"the ratios add up to {total:.6g}, not to 1"
             raise InputError(what, where=f"{path}:{line}", hint=f"run {run}")

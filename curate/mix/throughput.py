@@ -1,17 +1,19 @@
 """Where and how a group of proxies is trained: chosen once, by rule and not by chance, and recorded with the result.
 
 On a CPU a group has one member, and curate.mix.fused trains it on one core; the engine's workers are the parallelism. On a GPU members
-are stacked, products are in bfloat16 with float32 weights, and the loss is compiled where Triton is installed; one process at a time has a
-GPU, so that a group may use all of its memory. A group of several on a CPU takes the stacked path too, in float32: tests rely on it.
+are stacked, products are in bfloat16 with float32 weights, and both passes are compiled where Triton and a C compiler are installed and the card
+has bfloat16. One process at a time trains on a GPU, so that a group may use most of its memory, and gives it back. A group of several on a CPU
+takes the stacked path too, in float32: tests rely on it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import getpass
 import importlib.util
 import os
+import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,9 +26,10 @@ from torch import Tensor
 
 from curate.mix import fused, model
 
-ROOM = 0.8  # share of a GPU's free memory that a group may take
+ROOM = 0.7  # share of a GPU's memory that a group may take; other processes score there, and keep their contexts
 STEP_TOKENS = 1 << 20  # of all members, beyond which a step only takes longer
 MOMENT_BYTES = 8  # per parameter, of an optimizer
+SHAPES = 256  # that a process may compile
 POLL_SECONDS = 0.2  # between two looks whether a GPU is free
 
 # Add the gradients of the mean losses to those of the parameters; return the losses, nats per token, [K], where the parameters are.
@@ -63,7 +66,8 @@ def claimed(where: str | None = None) -> Iterator[str]:
         yield where or "cpu"
         return
     names = [str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]
-    files = [Path(tempfile.gettempdir()) / f"curate-gpu-{getpass.getuser()}-{name}.lock" for name in names]
+    files = [Path(tempfile.gettempdir()) / f"curate-gpu-{os.getuid()}-{name}.lock" for name in names]
+    told = False
     while True:
         for i, path in enumerate(files):
             with path.open("a") as file:
@@ -76,14 +80,24 @@ def claimed(where: str | None = None) -> Iterator[str]:
                 finally:
                     fcntl.flock(file, fcntl.LOCK_UN)  # even if a forked process still has the file
                 return
+        if not told:
+            print("waiting for a GPU: another process of this user trains on each", file=sys.stderr, flush=True)
+        told = True
         time.sleep(POLL_SECONDS)
+
+
+def give_back_memory(where: str) -> None:
+    """Let other processes have what this one no longer uses of a GPU: PyTorch would keep it for itself."""
+    if torch.device(where).type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def choose(members: int, where: str | None = None) -> How:
     """Return how a group of so many is trained. `where`: a device of PyTorch; null: see `device`."""
     where = where or device()
     on_cpu = torch.device(where).type == "cpu"
-    compiled = not on_cpu and importlib.util.find_spec("triton") is not None
+    compiled = not on_cpu and importlib.util.find_spec("triton") is not None and any(map(shutil.which, ("cc", "gcc", "clang")))
+    compiled = compiled and torch.cuda.get_device_capability(where) >= (8, 0)
     return How(where, on_cpu and members == 1, "float32" if on_cpu else "bfloat16", compiled)
 
 
@@ -107,6 +121,7 @@ def gradients_of(how: How) -> AddGradients:
         return model.losses(parameters, tokens, heads, kind, operations)
 
     if how.is_compiled:
+        _allow_shapes()
         losses = torch.compile(losses, fullgraph=True, dynamic=False)
 
     def stacked(parameters: model.Parameters, tokens: Tensor, heads: int) -> Tensor:
@@ -115,6 +130,12 @@ def gradients_of(how: How) -> AddGradients:
         return loss.detach().double()
 
     return stacked
+
+
+def _allow_shapes() -> None:
+    """Let this process compile a group of every size and shape that it meets; PyTorch allows eight before it fails."""
+    config: Any = torch._dynamo.config
+    setattr(config, "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit", SHAPES)
 
 
 def tokens_per_second(shape: Mapping[str, Any], members: int, how: How, steps: int = 3) -> float:
@@ -140,12 +161,13 @@ def tokens_per_second(shape: Mapping[str, Any], members: int, how: How, steps: i
 def choose_group_size(shape: Mapping[str, Any], where: str | None = None) -> int:
     """Return how many proxies to train together: 1 on a CPU; on a GPU as many as its memory holds, up to STEP_TOKENS in a step.
 
-    What one takes is measured without compilation, which would take longer than all the rest, and takes more memory than with it.
+    What one takes is measured without compilation, which would take longer than all the rest, and takes more memory than with it, except for
+    the logits: with it those of a whole member exist at once.
     """
     how = msgspec.structs.replace(choose(2, where), is_compiled=False)
     if torch.device(how.device).type == "cpu":
         return 1
-    free, peaks = int(torch.cuda.mem_get_info(how.device)[0]), []
+    most, peaks = ROOM * torch.cuda.get_device_properties(how.device).total_memory, []
     for members in (1, 2):
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(how.device)
@@ -156,5 +178,6 @@ def choose_group_size(shape: Mapping[str, Any], where: str | None = None) -> int
         peaks.append(int(torch.cuda.max_memory_allocated(how.device)))
     torch.cuda.empty_cache()
     each = peaks[1] - peaks[0]
-    held: int = int((ROOM * free - peaks[0] + each) / (each + MOMENT_BYTES * model.num_parameters(shape)))
+    logits = 2 * shape["batch_tokens"] * shape["vocab"]
+    held = int((most - logits - peaks[0] + each) / (each + MOMENT_BYTES * model.num_parameters(shape)))
     return max(1, min(held, STEP_TOKENS // int(shape["batch_tokens"])))

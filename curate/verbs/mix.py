@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 Verb = Callable[..., argparse.ArgumentParser]
-LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp", "power_times_gp", "trees")  # as curate.specs.mix.LAWS, too much to import
+LAWS = (
+    "auto",
+    "ridge",
+    "log_linear",
+    "power",
+    "gp",
+    "power_gp",
+    "power_times_gp",
+    "trees",
+)  # as in curate.specs.mix, a slow import
 FORMS = ("json", "megatron", "megatron-json", "datasets", "olmo-core", "streaming", "torchtitan", "nanotron")  # as curate.mix.export.FORMS
 
 

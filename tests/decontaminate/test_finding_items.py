@@ -393,6 +393,7 @@ def test_calibration_follows_the_tail(index: Index) -> None:
         ready = calibrated(index, tail(100_000, fall), 1e-4)
         assert ready.evidence == pytest.approx(1 + np.log(500) / fall, abs=0.5)
         assert ready.calibration["expected_rate"] == pytest.approx(1e-4, rel=0.3)
+    assert calibrated(index, tail(100_000, 3.5), 1e-4).evidence == index.options.least_evidence > 1 + np.log(500) / 3.5
     steep, flat = calibrated(index, tail(100_000, 20.0), 1e-4), calibrated(index, tail(100_000, 0.3), 1e-4)
     assert (steep.evidence, steep.calibration["bound"]) == (index.options.least_evidence, "least")
     assert (flat.evidence, flat.calibration["bound"]) == (index.options.max_evidence, "most")
@@ -422,3 +423,14 @@ def test_a_benchmark_that_is_given_twice_is_found_as_well(index: Index) -> None:
     assert {(m["benchmark"], m["item_id"]) for m in found(both, QUESTIONS[0])} == {("sums", "m0"), ("copy", "m0")}
     first = both.words.unit_item == 0
     assert both.words.information[first] == pytest.approx(index.words.information[index.words.unit_item == 0], rel=0.01)
+
+
+def test_numbers_with_units_at_them_are_numbers() -> None:
+    """A letter that the item has at its number, too, is a unit; only another one is a typing error."""
+    question = (
+        "A truck carries oranges 30km to the harbor at 60mph and then 45km along the coast to the market. How many minutes does the driver need?"
+    )
+    index = build_index(Items(items=[Item("sums", "u", "f:1", {"question": question})], sizes={"sums": 1}))
+    other = question.replace("30km", "70km").replace("60mph", "35mph").replace("45km", "12km")
+    assert [m["variant"] for m in found(index, other)] == ["numbers_changed"]
+    assert [m["variant"] for m in found(index, question.replace("60mph", "6q0mph"))] == ["noisy"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from curate.errors import InputError
 from curate.mix import blend
 from curate.mix.law import NO_DEPENDENCE, PREFERENCE, SuiteLaw, choose_law, fit, pick, try_law
 from curate.mix.limits import free
@@ -184,3 +185,10 @@ def test_a_blend_knows_less_far_from_the_runs() -> None:
     sizes = [float(law.full.fixed[f"{kind}/size"]) for kind in blend.shares_in(law.full.fixed)]
     each = [try_law("docs", mixes, blended()[1], kind) for kind in blend.shares_in(law.full.fixed)]
     assert np.allclose([size * one.scales.mean() for size, one in zip(sizes, each, strict=True)], [np.abs(one.residuals).mean() for one in each])
+
+
+def test_scores_of_zero_and_below_are_refused_with_the_way_out() -> None:
+    mixes = swarm(4, 20)
+    for low in (0.0, -3.0):
+        with pytest.raises(InputError, match="(?s)suite docs: the lowest score is .*turn log-likelihoods around"):
+            choose_law("docs", mixes, power_truth(mixes) - power_truth(mixes).min() + low)

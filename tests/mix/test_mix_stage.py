@@ -125,11 +125,15 @@ def test_runs_that_are_added_leave_the_groups_of_earlier_ones_alone(project: Pat
     assert sorted(manifest.files) == [f"{name}.safetensors" for name in sorted(["repeat-1", *(f"run-{i:03d}" for i in range(9))])]
 
 
-def test_groups_are_of_equal_sizes_and_a_changed_run_leaves_its_group(tmp_path: Path) -> None:
+def test_groups_are_of_equal_sizes_and_only_what_was_begun_stays_together(tmp_path: Path) -> None:
     runs: list[flow.Run] = [{"run": f"run-{i}", "weights": {"a": 1.0}} for i in range(10)]
     assert [len(group) for group in stage.grouped(runs, tmp_path, lambda count: 4)] == [3, 3, 4]
     plan = make_plan("train", "x:y", tmp_path, {}, {}, [Work(f"run-{i}", [], [], {"runs": runs[i : i + 5]}) for i in (0, 5)])
     write_json(tmp_path / "plan.json", plan)
+    assert [len(group) for group in stage.grouped(runs, tmp_path, lambda count: 2)] == [2] * 5  # planned, and never begun
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("run-0", "run-5"):
+        (tmp_path / f"checkpoints/{name}.pt").touch()
     changed = [run | ({"weights": {"a": 0.5}} if run["run"] == "run-7" else {}) for run in runs]
     groups = stage.grouped(changed, tmp_path, lambda count: 3)
     assert groups == [changed[:5], changed[5:7], changed[7:]]

@@ -117,6 +117,8 @@ def test_ratios_that_were_rounded_to_three_digits_are_read(tmp_path: Path) -> No
     assert swarm.mixes.sum() == pytest.approx(1, abs=1e-12)
     with pytest.raises(InputError, match="the ratios add up to 1.002"):
         read_swarm(write(tmp_path / "r.csv", "run,a,b,c,d,e,f", "x," + shares.replace("0.167", "0.167001", 1)), metrics)
+    exact = write(tmp_path / "r.csv", "run,a,b,c,d,e,f", f"x,{shares}", "y,0.1234,0.8766,0,0,0,0")
+    assert len(read_swarm(exact, write(tmp_path / "m.csv", "run,s", "x,1", "y,1")).runs) == 2  # each row by itself
 
 
 @pytest.mark.parametrize(
