@@ -259,7 +259,7 @@ class SolvedSource(Spec, frozen=True, kw_only=True):
 
     weight: Share  # what to train on
     solved: Share  # what the solver proposed: the same, unless the verdict keeps the natural mix
-    low: Share  # 90 % interval of `solved` over resampled runs
+    low: Share  # 90 % interval of `solved` over resampled swarms
     high: Share  # its upper end
     natural: Share  # share in proportion to what there is
     available_tokens: int  # that the source has
