@@ -77,14 +77,13 @@ def _cut_back(
     inside = (row < rows)[:, None] & (column < half)[None, :]
     token = row // heads
     at = row.to(tl.int64)[:, None] * 2 * half + column[None, :]
-    da, db = tl.zeros((ROWS, HALF), tl.float32), tl.zeros((ROWS, HALF), tl.float32)
-    for_q, for_k, for_v = inside & (part == 0), inside & (part == 1), inside & (part == 2)
-    da += tl.load(dq + at, mask=for_q, other=0.0).to(tl.float32)
-    da += tl.load(dk + at, mask=for_k, other=0.0).to(tl.float32)
-    da += tl.load(dv + at, mask=for_v, other=0.0).to(tl.float32)
-    db += tl.load(dq + at + half, mask=for_q, other=0.0).to(tl.float32)
-    db += tl.load(dk + at + half, mask=for_k, other=0.0).to(tl.float32)
-    db += tl.load(dv + at + half, mask=for_v, other=0.0).to(tl.float32)
+    if part == 0:
+        da, db = tl.load(dq + at, mask=inside, other=0.0), tl.load(dq + at + half, mask=inside, other=0.0)
+    elif part == 1:
+        da, db = tl.load(dk + at, mask=inside, other=0.0), tl.load(dk + at + half, mask=inside, other=0.0)
+    else:
+        da, db = tl.load(dv + at, mask=inside, other=0.0), tl.load(dv + at + half, mask=inside, other=0.0)
+    da, db = da.to(tl.float32), db.to(tl.float32)
     begin = ((token.to(tl.int64) * 3 + part) * heads + row % heads) * 2 * half
     to = begin[:, None] + column[None, :]
     if part < 2:
