@@ -72,13 +72,10 @@ def export_mix(solved: Path, form: str, data: str = "data/{source}") -> Export:
 
 
 def adding_up(weights: Weights) -> Weights:
-    """Return the weights with the largest changed by less than a rounding, so that they add up to one to the last bit: some readers insist."""
-    largest = max(weights, key=lambda name: weights[name])
-    for _ in range(4):
-        rest = 1.0 - math.fsum(weights.values())
-        if sum(weights.values()) == 1.0:
-            break
-        weights = weights | {largest: weights[largest] + (rest or 1.0 - sum(weights.values()))}
+    """Return the weights, the largest changed by less than a rounding, so that they add up to one to the last bit: some readers insist."""
+    largest, last = max(weights, key=lambda name: weights[name]), list(weights)[-1]
+    weights = weights | {largest: weights[largest] + 1.0 - math.fsum(weights.values())}
+    weights = weights | {last: 1.0 - sum(list(weights.values())[:-1])}  # what one adds up last makes it exact
     return weights
 
 

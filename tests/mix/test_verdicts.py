@@ -215,7 +215,7 @@ def test_an_export_that_is_not_the_mix_is_refused(exported: Path) -> None:
 def test_weights_add_up_to_one_to_the_last_bit(raw: list[float]) -> None:
     weights = {f"s{i}": round(value / sum(raw), 6) for i, value in enumerate(raw)}
     found = adding_up(weights)
-    assert sum(found.values()) == pytest.approx(1.0, abs=3e-16)
+    assert sum(found.values()) == pytest.approx(1.0, abs=1.2e-16)
     assert max(abs(found[name] - weights[name]) for name in weights) < 2e-5
 
 
