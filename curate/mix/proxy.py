@@ -64,6 +64,8 @@ def train_group(
     streams = streams_of(runs, folders)
     with throughput.claimed(where) as here:
         how = throughput.choose(len(runs), here)
+        if torch.device(here).type == "cuda":
+            torch.cuda.set_device(here)  # where Triton launches kernels, wherever their tensors are
         parameters = {name: value.to(how.device) for name, value in _first_parameters(runs, vocab).items()}
         kept = None if checkpoint is None else (checkpoint, checkpoints.fingerprint(runs, streams, vocab, how))
         try:
