@@ -1,8 +1,10 @@
 """Swarms that were trained elsewhere: from fitted tables to a mix, with a spec or without one.
 
 Without a spec nothing is known but the tables: all suites count the same, nothing limits a share, and what is *natural* is the run of that name,
-or else the mean of the swarm, around which swarms are usually drawn. With a spec, its weights, limits and target hold, and `tokens` of each
-source says how much there is of it, where no folder is there to be counted.
+or else the mean of the swarm, around which swarms are usually drawn. Gains are told against that mean, but the proposal is not drawn to it:
+the means of two swarms of 64 runs differ in a seventh of their tokens, and proposals would follow (docs/decisions.md). The uniform mix is
+the anchor then. With a spec, its weights, limits and target hold, and `tokens` of each source says how much there is of it, where no
+folder is there to be counted.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ from curate.specs.mix import Constraints, Mix, SolvedMix
 from curate.tasks import hash_of
 
 NATURAL = "natural"  # the run that, when there is one, is the natural mix
-MEAN = "no run is called natural: the mean of all runs stands for the natural mix; a spec says what there is of each source"
+MEAN = (
+    "no run is called natural: gains are over the mean of all runs, and the proposal is drawn to the uniform mix a little; "
+    "a spec says what there is of each source"
+)
 
 
 def solve_fit(fitted: Fitted, spec_file: Path | None) -> tuple[dict[str, Any], SolvedMix | None]:
@@ -52,7 +57,8 @@ def _law(fitted: Fitted, suite: str) -> Any:
 
 def _bare(fitted: Fitted) -> Problem:
     swarm = fitted.swarm
-    natural = swarm.mixes[swarm.runs.index(NATURAL)] if NATURAL in swarm.runs else swarm.mixes.mean(0)
+    is_known = NATURAL in swarm.runs
+    natural = swarm.mixes[swarm.runs.index(NATURAL)] if is_known else swarm.mixes.mean(0)
     return Problem(
         names=swarm.sources,
         mixes=swarm.mixes,
@@ -62,6 +68,7 @@ def _bare(fitted: Fitted) -> Problem:
         natural=np.maximum(natural, 1e-6) / np.maximum(natural, 1e-6).sum(),
         limits=limits_of(Constraints(), dict.fromkeys(swarm.sources, 1), None),
         pull=Constraints().natural_pull,
+        anchor=None if is_known else np.full(len(swarm.sources), 1 / len(swarm.sources)),
     )
 
 

@@ -1,6 +1,6 @@
 """What a mix is worth, as the laws see it: the weighted bits of all suites relative to the natural mix, with exact gradients.
 
-    bits     Σ ωⱼ · predictedⱼ(w) / predictedⱼ(natural) + pull · KL(w ‖ natural), to be minimized
+    bits     Σ ωⱼ · predictedⱼ(w) / predictedⱼ(natural) + pull · KL(w ‖ anchor), to be minimized; the anchor is the natural mix
     chance   (mean gain over natural − pull · KL) / spread of the gain over resampled swarms and leave-one-out errors, to be maximized
 
 The laws of all suites are evaluated together where they have the same form, for one fit or for many resampled ones at once: a call costs
@@ -37,6 +37,7 @@ class Problem(msgspec.Struct, frozen=True):
     natural: Array
     limits: Limits
     pull: float = 0.01
+    anchor: Array | None = None  # what it pulls towards; None: the natural mix
     protected: tuple[str, ...] = ()  # suites that may not get worse than under the natural mix
     objective: str = "bits"  # or chance
 
@@ -89,9 +90,15 @@ def bits_and_slope(problem: Problem, fits: Fits) -> EvaluateMany:
     return evaluate
 
 
+def log_ratio(problem: Problem, mixes: Array) -> Array:
+    """Return the logarithms of shares over those of the anchor, in the shape of `mixes`, [..., sources]."""
+    anchor = problem.natural if problem.anchor is None else problem.anchor
+    return np.asarray(np.log(np.maximum(mixes, FLOOR) / np.maximum(anchor, FLOOR)))
+
+
 def divergence(problem: Problem, w: Array) -> tuple[float, Array]:
-    """Return KL(w ‖ natural) in nats, and its gradient."""
-    ratio = np.log(np.maximum(w, FLOOR) / np.maximum(problem.natural, FLOOR))
+    """Return KL(w ‖ anchor) in nats, and its gradient; the anchor is the natural mix, where that is known."""
+    ratio = log_ratio(problem, w)
     return float(np.sum(w * ratio)), ratio + 1
 
 

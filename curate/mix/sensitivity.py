@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from curate.mix.feasible import project
 from curate.mix.limits import Limit, Limits, relaxed
-from curate.mix.objective import FLOOR, Evaluate, Problem, fewest_bits, full_fits, relative_bits
+from curate.mix.objective import Evaluate, Problem, fewest_bits, full_fits, log_ratio, relative_bits
 from curate.mix.solve import Solution, gain_interval, gain_of, linear_constraints, minimize, objective_of, starts_of
 
 Array = NDArray[np.float64]
@@ -163,8 +163,8 @@ def _last_good(problem: Problem, most: float, here: Array, there: Array) -> Arra
 
 def _costs(problem: Problem, mixes: Array) -> Array:
     """Return the objective `bits` of mixes [mixes, sources] as the fits to all runs see it, [mixes]."""
-    ratio = np.log(np.maximum(mixes, FLOOR) / np.maximum(problem.natural, FLOOR))
-    return np.asarray(relative_bits(problem, full_fits(problem), mixes)[0] + problem.pull * (mixes * ratio).sum(1))
+    pulls = problem.pull * (mixes * log_ratio(problem, mixes)).sum(1)
+    return np.asarray(relative_bits(problem, full_fits(problem), mixes)[0] + pulls)
 
 
 def _trades(problem: Problem, weights: Array, most: float) -> list[dict[str, Any]]:

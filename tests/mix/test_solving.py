@@ -8,12 +8,15 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from curate.mix.elsewhere import solve_fit
 from curate.mix.feasible import violation
+from curate.mix.fitted import Fitted, facts_of, fit_swarm
 from curate.mix.law import choose_law
 from curate.mix.limits import Traits, free, limits_of, natural_weights
 from curate.mix.objective import best_chance, bits_and_slope, divergence, fewest_bits, full_fits, law_error, relative_bits
 from curate.mix.sample import as_vector, sample_mixes
-from curate.mix.solve import Problem, Solution, resampled, settled, solve
+from curate.mix.solve import Problem, Solution, gain_of, resampled, settled, solve
+from curate.mix.table import Swarm as Table
 from curate.specs.mix import Constraints, GroupLimits, SourceLimits, Swarm
 
 Array = NDArray[np.float64]
@@ -110,6 +113,27 @@ def test_a_pull_towards_natural_pulls() -> None:
     apart = [0.5 * np.abs(solve(problem(pull=pull)).weights - given_problem.natural).sum() for pull in (0.0, 10.0)]
     assert apart[0] > 0.1
     assert apart[1] < 0.02
+
+
+def test_a_pull_towards_another_mix_goes_there_and_gains_are_still_over_natural() -> None:
+    uniform = np.full(len(NAMES), 1 / len(NAMES))
+    pulled = solve(problem(pull=10.0, anchor=uniform))
+    assert 0.5 * np.abs(pulled.weights - uniform).sum() < 0.02
+    assert pulled.gain_uncorrected != pytest.approx(0, abs=1e-4)  # over natural, from which it is far
+    assert gain_of(problem(), full_fits(problem()), problem().natural) == 0
+
+
+def test_the_means_of_disjoint_swarms_without_a_natural_mix_do_not_move_the_proposal() -> None:
+    def proposal(seed: int, count: int) -> Array:
+        mixes = np.random.default_rng(seed).dirichlet(np.full(4, 0.5), count)  # their means differ in several percent
+        scores = {name: 5 + 0.1 * y for name, y in truth(mixes).items()}  # little to gain, so that the pull is felt
+        swarm = Table([f"r{i}" for i in range(count)], NAMES, mixes, scores)
+        facts = {suite: facts_of(law, scores[suite]) for suite, law in fit_swarm(swarm, "power").items()}
+        proposed, _ = solve_fit(Fitted(swarm, facts), None)
+        assert any("no run is called natural" in warning for warning in proposed["warnings"])
+        return np.array([proposed["weights"][name] for name in NAMES])
+
+    assert 0.5 * np.abs(proposal(1, 48) - proposal(2, 48)).sum() < 0.01
 
 
 def test_a_protected_suite_does_not_get_worse() -> None:
