@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curate.kernels.compiled import compiled
+from curate.kernels.compiled import compiled, reassociated
 from curate.mix.model import EPSILON, Parameters, rotary
 
 MICRO_TOKENS = 4096  # positions that go through the model at once; at least one sequence
@@ -290,7 +290,7 @@ def _mlp_back(layer: Layer, grad: Layer, kept: Kept, dx: Tensor, scratch: Scratc
 # ── kernels: all arrays float32 ───────────────────────────────────────────────────────────────────────────────────
 
 
-@compiled
+@reassociated
 def _normalize(x: Any, gain: Any, y: Any, inverse: Any, epsilon: float) -> None:
     count, width = x.shape
     for t in range(count):
@@ -303,7 +303,7 @@ def _normalize(x: Any, gain: Any, y: Any, inverse: Any, epsilon: float) -> None:
             y[t, j] = x[t, j] * r * gain[j]
 
 
-@compiled
+@reassociated
 def _normalize_back(dy: Any, x: Any, gain: Any, inverse: Any, dx: Any, dgain: Any) -> None:
     """Add to `dx` and `dgain`."""
     count, width = x.shape
@@ -318,7 +318,7 @@ def _normalize_back(dy: Any, x: Any, gain: Any, inverse: Any, dx: Any, dgain: An
             dgain[j] += dy[t, j] * x[t, j] * r
 
 
-@compiled
+@reassociated
 def _rotate(products: Any, angles: Any, qkv: Any, inverses: Any, epsilon: float) -> None:
     """Cut the products into heads; rotate and normalize queries and keys; divide queries by the root of their size."""
     _, length, half = angles.shape
@@ -326,57 +326,57 @@ def _rotate(products: Any, angles: Any, qkv: Any, inverses: Any, epsilon: float)
     root = np.float32(1 / np.sqrt(size))
     for t in range(len(products)):
         row, at = t // length, t % length
+        cos, sin = angles[0, at], angles[1, at]
         for h in range(heads):
-            for which in range(3):
+            for which in range(2):
                 first = (which * heads + h) * size
-                out = qkv[which, row * heads + h, at]
-                if which == 2:
-                    for j in range(size):
-                        out[j] = products[t, first + j]
-                    continue
+                a, b = products[t, first : first + half], products[t, first + half : first + size]
+                low, high = qkv[which, row * heads + h, at, :half], qkv[which, row * heads + h, at, half:]
                 total = np.float32(0)
-                for j in range(size):
-                    total += products[t, first + j] * products[t, first + j]
+                for j in range(half):
+                    total += a[j] * a[j] + b[j] * b[j]
                 r = np.float32(1 / np.sqrt(total / size + epsilon))
                 inverses[t, which, h] = r
                 if which == 0:
                     r *= root
                 for j in range(half):
-                    a, b, cos, sin = products[t, first + j], products[t, first + half + j], angles[0, at, j], angles[1, at, j]
-                    out[j] = (a * cos - b * sin) * r
-                    out[half + j] = (a * sin + b * cos) * r
+                    low[j] = (a[j] * cos[j] - b[j] * sin[j]) * r
+                    high[j] = (a[j] * sin[j] + b[j] * cos[j]) * r
+            first = (2 * heads + h) * size
+            qkv[2, row * heads + h, at, :] = products[t, first : first + size]
 
 
-@compiled
+@reassociated
 def _rotate_back(dqkv: Any, qkv: Any, inverses: Any, angles: Any, dproducts: Any) -> None:
     _, length, half = angles.shape
     heads, size = inverses.shape[2], 2 * half
     root = np.float32(1 / np.sqrt(size))
     for t in range(len(dproducts)):
         row, at = t // length, t % length
+        cos, sin = angles[0, at], angles[1, at]
         for h in range(heads):
-            for which in range(3):
+            for which in range(2):
                 first = (which * heads + h) * size
-                out, dout = qkv[which, row * heads + h, at], dqkv[which, row * heads + h, at]
-                if which == 2:
-                    for j in range(size):
-                        dproducts[t, first + j] = dout[j]
-                    continue
+                n = row * heads + h
+                low, high, dlow, dhigh = qkv[which, n, at, :half], qkv[which, n, at, half:], dqkv[which, n, at, :half], dqkv[which, n, at, half:]
+                a, b = dproducts[t, first : first + half], dproducts[t, first + half : first + size]
                 dot = np.float32(0)
-                for j in range(size):
-                    dot += out[j] * dout[j]
+                for j in range(half):
+                    dot += low[j] * dlow[j] + high[j] * dhigh[j]
                 r = inverses[t, which, h]
                 pull = np.float32(dot / size)
-                if which == 0:  # `out` is the normalized vector times root
+                if which == 0:  # what is kept is the normalized vector times root
                     r *= root
                     pull = dot
                 for j in range(half):
-                    a, b, cos, sin = dout[j] - out[j] * pull, dout[half + j] - out[half + j] * pull, angles[0, at, j], angles[1, at, j]
-                    dproducts[t, first + j] = (a * cos + b * sin) * r
-                    dproducts[t, first + half + j] = (b * cos - a * sin) * r
+                    da, db = dlow[j] - low[j] * pull, dhigh[j] - high[j] * pull
+                    a[j] = (da * cos[j] + db * sin[j]) * r
+                    b[j] = (db * cos[j] - da * sin[j]) * r
+            first = (2 * heads + h) * size
+            dproducts[t, first : first + size] = dqkv[2, row * heads + h, at]
 
 
-@compiled
+@reassociated
 def _shift(dmixed: Any, mixed: Any, sums: Any, dout: Any, shift: Any) -> None:
     """Cut the gradient of attention's output into heads, over the sums of exponentials; `shift`: its product with that output."""
     count, length, size = dout.shape
@@ -386,10 +386,12 @@ def _shift(dmixed: Any, mixed: Any, sums: Any, dout: Any, shift: Any) -> None:
         for at in range(length):
             t = row * length + at
             over = np.float32(1) / sums[n, at, 0]
+            given, gave, to = dmixed[t, first : first + size], mixed[t, first : first + size], dout[n, at]
             dot = np.float32(0)
             for j in range(size):
-                dot += dmixed[t, first + j] * mixed[t, first + j]
-                dout[n, at, j] = dmixed[t, first + j] * over
+                dot += given[j] * gave[j]
+            for j in range(size):
+                to[j] = given[j] * over
             shift[n, at, 0] = dot * over
 
 

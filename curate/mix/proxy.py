@@ -165,7 +165,7 @@ def learning_rate(proxy: Mapping[str, Any], step: int, num_steps: int) -> float:
 def _clip(parameters: list[Tensor]) -> None:
     """Scale each member's gradient to a norm of at most CLIP."""
     grads = [value.grad for value in parameters if value.grad is not None]
-    norms = torch.stack([grad.flatten(1).square().sum(1) for grad in grads]).sum(0).sqrt()
+    norms = torch.stack([torch.linalg.vector_norm(grad.flatten(1), dim=1) for grad in grads]).square().sum(0).sqrt()
     scale = (CLIP / (norms + 1e-6)).clamp_max(1.0)
     for grad in grads:
         grad.mul_(scale.view(-1, *[1] * (grad.dim() - 1)))
