@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.decontaminate.index import Index, View
-from curate.decontaminate.lookup import SLACK_TOKENS, events, find, gram_hashes, score, windows
+from curate.decontaminate.lookup import POST_WEIGHT, SLACK_TOKENS, events, find, gram_hashes, score, windows
 from curate.decontaminate.normalize import read_only, tokenize_pieces
 from curate.decontaminate.shapes import gram_keys, shapes_of_pieces, spans_of_code
 from curate.decontaminate.tables import MAX_UNIT_TOKENS
@@ -35,7 +35,7 @@ class Block:
 
     `starts`, `ends` (bytes in `data`) and `runs`, `values`: one element per token. `piece_of` numbers the token's piece,
     `rows` and `offsets` say which row of the batch a piece is of, and at which byte of `data` that row begins.
-    `places`, `numbers`: the known n-grams. `candidates` int64 [K, 3]: unit, first and last matched token. `found` float32 [K].
+    `candidates` int64 [K, 3]: unit, first and last matched token. `found` float32 [K].
     """
 
     data: Array
@@ -49,17 +49,17 @@ class Block:
     piece_of: Array
     rows: Array
     offsets: Array
-    places: Array
-    numbers: Array
     candidates: Array
     found: Array
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """What is the same for all blocks: `needed` float32 [U], see `_needed`; `counts` int32 zeros, room for `windows`; the items' texts."""
+    """What is the same for all blocks: `needed` float32 [U], see `_needed`, and as `limits` int32 in parts; zeros for kernels; the items' texts."""
 
     needed: Array
+    limits: Array
+    sums: Array
     counts: Array
     text: Array
     text_start: Array
@@ -83,7 +83,7 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
     if view.num_units == 0 or batch.num_rows == 0:
         return
     row_of, begins, ends = spans_of_code(data, offsets) if view.is_code else (np.arange(batch.num_rows), offsets[:-1].copy(), offsets[1:])
-    search, piece = _Search(_needed(index, view), np.zeros(len(view.gram_weight), np.int32), index.text, index.text_start), 0
+    search, piece = _search(index, view), 0
     while piece < len(row_of):
         upto = piece + max(
             1, int(np.searchsorted((ends[piece : piece + BLOCK_TOKENS] - begins[piece : piece + BLOCK_TOKENS] + 1).cumsum(), BLOCK_BYTES))
@@ -99,6 +99,13 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
             begins[piece] = max(int(tokens[0][max(0, len(keys) - OVERLAP_TOKENS)]), begun + 1)
         else:
             piece += pieces
+
+
+def _search(index: Index, view: View) -> _Search:
+    needed = _needed(index, view)
+    limits = np.minimum(np.floor((needed.astype(np.float64) - 1e-6) * POST_WEIGHT), np.iinfo(np.int32).max).astype(np.int32)
+    zeros = np.zeros(view.num_units, np.int32), np.zeros(len(view.gram_weight), np.int32)
+    return _Search(needed, read_only(limits), *zeros, index.text, index.text_start)
 
 
 def _needed(index: Index, view: View) -> Array:
@@ -138,11 +145,8 @@ def _block(
     view: View,
     search: _Search,
 ) -> Block:
-    places, numbers = np.empty(len(runs), np.int64), np.empty(len(runs), np.int32)
-    n = find(runs, view.slot_key, view.slot_gram, view.bitmap, places, numbers)
-    places, numbers = places[:n].copy(), numbers[:n].copy()
     piece_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    candidates, found = _candidates(places, numbers, piece_of, (read_only(data), *tokens, runs, keys, values, capital), bounds, view, search)
+    candidates, found = _candidates(piece_of, (read_only(data), *tokens, runs, keys, values, capital), bounds, view, search)
     return Block(
         data=data,
         starts=tokens[0],
@@ -155,22 +159,16 @@ def _block(
         piece_of=piece_of,
         rows=rows,
         offsets=offsets,
-        places=places,
-        numbers=numbers,
         candidates=candidates,
         found=found,
     )
 
 
-def _candidates(
-    places: Array, numbers: Array, piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, search: _Search
-) -> tuple[Array, Array]:
-    if len(places) == 0:
+def _candidates(piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, search: _Search) -> tuple[Array, Array]:
+    ordered, places, numbers = _events(tokens[3], piece_of, view, search)
+    n = len(ordered)
+    if n == 0:
         return np.zeros((0, 3), np.int64), np.zeros(0, np.float32)
-    sizes = view.post_start[numbers + 1] - view.post_start[numbers]
-    found_events = np.empty(int(sizes.sum()), np.uint64)
-    n = events(places, numbers, view.post_start, view.post_unit, found_events)
-    ordered = np.sort(found_events[:n])
     candidates = np.empty((n, 3), np.int64)
     k = windows(ordered, places, numbers, piece_of, view.unit_start, view.gram_weight, search.needed, search.counts, candidates)
     candidates, found = candidates[:k].copy(), np.zeros(k, np.float32)
@@ -200,3 +198,16 @@ def _candidates(
             found,
         )
     return candidates, np.minimum(found, view.information[candidates[:, 0]])
+
+
+def _events(runs: Array, piece_of: Array, view: View, search: _Search) -> tuple[Array, Array, Array]:
+    """Return (events in order, uint64, places and numbers, int64, of the n-grams that they point to)."""
+    places, payloads = np.empty(len(runs) + 1, np.int64), np.empty(len(runs), np.uint64)
+    n = find(runs, view.slots, view.bitmap, places, payloads)
+    places, payloads, room = places[:n], payloads[:n], 4 * n
+    while True:
+        found = np.empty(room, np.uint64)
+        m = events(places, payloads, piece_of, view.posts, search.limits, search.sums, found)
+        if m >= 0:
+            return np.sort(found[:m]), places, (payloads & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        room *= 4

@@ -33,7 +33,7 @@ from curate.decontaminate.shapes import gram_keys, shapes_of_pieces
 from curate.decontaminate.tables import cut, tables_of
 from curate.errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 WORD_GRAM = 3
 CODE_GRAM = 8
 CHANNEL_NAMES = (*CHANNELS, "question+choices")
@@ -84,13 +84,10 @@ class View:
     word_count: Array  # int32 [V], tokens
     post_start: Array  # int64 [G + 1]
     post_unit: Array  # int32 [P]
-    slot_key: Array  # uint64 [S]
-    slot_gram: Array  # int32 [S]
-    bitmap: Array  # uint64 [B]
-    word_slot_key: Array  # uint64 [W]: the vocabulary's table, for counts in the background
-    word_slot: Array  # int32 [W]
-    pair_slot_key: Array  # uint64: the same of pairs
-    pair_slot: Array  # int32
+    slots: Array  # uint64 [S], n-gram → its number, and << 32 its first posting or all ones; see `lookup.fill_table`
+    bitmap: Array  # uint64 [B], of n-grams that lead to units
+    word_slots: Array  # uint64, the vocabulary → numbers, for counts in the background
+    pair_slots: Array  # uint64, the same of pairs
     # the weights; see weigh.py
     token_alone: Array  # float32 [T], what the word says where the words before it are not matched
     token_second: Array  # float32 [T], behind one matched word
@@ -98,6 +95,7 @@ class View:
     gram_weight: Array  # float32 [G], what an n-gram says, or how rare it is (code)
     information: Array  # float32 [U]
     lead: Array  # float32 [U], sum of the weights of the distinct n-grams that lead to the unit
+    posts: Array  # uint64 [P], postings with weights; see `tables.posts_of`
 
     @property
     def num_units(self) -> int:
@@ -276,7 +274,8 @@ def _view(data: Array, starts: Array, owners: Array, channels: Array, chosen: Ar
     gram = WORD_GRAM if kind == "words" else CODE_GRAM
     grams = gram_hashes(key, unit_bounds, gram) if kind == "words" else gram_keys(tokens, unit_bounds, gram)
     pairs = gram_hashes(key, unit_bounds, 2) if kind == "words" else np.zeros(len(key), np.uint64)
-    weights = {name: np.zeros(0, np.float32) for name in ("token_alone", "token_second", "token_weight", "gram_weight", "information", "lead")}
+    names = ("token_alone", "token_second", "token_weight", "gram_weight", "information", "lead", "posts")
+    weights = {name: np.zeros(0, np.float32) for name in names}
     return View(gram=gram, **known, **tables_of(gram, grams, pairs, known, benchmark_of), **weights)
 
 

@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.decontaminate.normalize import read_only
 from curate.decontaminate.walk import MULTIPLIER
 from curate.kernels.compiled import compiled, inlined
 
 Array = NDArray[Any]
+POST_WEIGHT = 256  # parts of a weight, as postings have it, rounded up
 SLACK_TOKENS = 64  # a window is twice the unit and so much: room for an advertisement
 MIN_ALIKE_BYTES, ALIKE_SHARE = 4, np.float32(0.8)  # a word so long can have a typing error; what it says then
 ALIKE = -1  # in place of a run's length
@@ -33,26 +35,45 @@ DIVERGE_COST = np.float32(0.25)  # one leak in six stands inside a sentence
 GAP_COST, NAME_COST, JUMP_COST = np.float32(0.33), np.float32(0.1), np.float32(0.86)  # in weights of 7 nats: one word in ten, two, 400
 
 
-def fill_table(keys: Array) -> tuple[Array, Array, Array]:
-    """Return (slot keys uint64, slot numbers int32, bitmap uint64) for distinct non-zero keys; the number is the place in `keys`."""
-    size = 1 << max(4, int(len(keys) * 2).bit_length())
-    bits = 1 << max(12, int(len(keys) * 6).bit_length())
-    slot_key, slot_number, bitmap = np.zeros(size, np.uint64), np.zeros(size, np.int32), np.zeros(bits // 64, np.uint64)
-    place(np.ascontiguousarray(keys, np.uint64), slot_key, slot_number, bitmap)
-    return slot_key, slot_number, bitmap
+def fill_table(keys: Array, payload: Array | None = None) -> Array:
+    """Return a table, uint64 [2 · slots], of distinct non-zero keys, each followed by its payload: its place in `keys`, unless told.
+
+    Key and payload stand side by side, as what a look-up costs is how often it has to wait for memory.
+    """
+    table = np.zeros(2 << max(4, int(len(keys) * 2).bit_length()), np.uint64)
+    place(np.ascontiguousarray(keys, np.uint64), np.arange(len(keys), dtype=np.uint64) if payload is None else payload, table)
+    return table
+
+
+def fill_bitmap(keys: Array) -> Array:
+    """Return a bitmap, uint64, of two bits per key in one of its words: one in fifteen other keys seems to be in it, or less."""
+    bitmap = np.zeros((1 << max(12, int(len(keys) * 6).bit_length())) // 64, np.uint64)
+    at = ((keys >> np.uint64(20)) & np.uint64(len(bitmap) - 1)).astype(np.int64)
+    np.bitwise_or.at(bitmap, at, np.uint64(1) << (keys >> np.uint64(58)) | np.uint64(1) << ((keys >> np.uint64(52)) & np.uint64(63)))
+    return bitmap
+
+
+def everything() -> Array:
+    """Return a bitmap that turns nothing away."""
+    return read_only(np.full(1, 0xFFFFFFFFFFFFFFFF, np.uint64))
 
 
 @compiled
-def place(keys: Array, slot_key: Array, slot_number: Array, bitmap: Array) -> None:
-    """Put keys[i] → i into the table and the bitmap."""
-    mask, bits = np.uint64(len(slot_key) - 1), np.uint64(len(bitmap) * 64 - 1)
+def place(keys: Array, payload: Array, table: Array) -> None:
+    """Put keys[i] → payload[i] into the table."""
+    mask = np.uint64(len(table) // 2 - 1)
     for i in range(len(keys)):
         slot = keys[i] & mask
-        while slot_key[slot] != 0:
+        while table[slot + slot] != 0:
             slot = (slot + np.uint64(1)) & mask
-        slot_key[slot], slot_number[slot] = keys[i], i
-        bit = (keys[i] >> np.uint64(20)) & bits
-        bitmap[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+        table[slot + slot], table[slot + slot + np.uint64(1)] = keys[i], payload[i]
+
+
+@inlined
+def seems_in(bitmap: Array, key: Any) -> Any:
+    """Return 1 for a key that `bitmap` has, and for some others, else 0."""
+    word = bitmap[(key >> np.uint64(20)) & np.uint64(len(bitmap) - 1)]
+    return (word >> (key >> np.uint64(58))) & (word >> ((key >> np.uint64(52)) & np.uint64(63))) & np.uint64(1)
 
 
 def gram_hashes(keys: Array, bounds: Array, size: int) -> Array:
@@ -77,19 +98,20 @@ def hash_grams(keys: Array, bounds: Array, size: int, result: Array) -> None:
 
 
 @compiled
-def find(grams: Array, slot_key: Array, slot_number: Array, bitmap: Array, places: Array, numbers: Array) -> Any:
-    """Write the places of known n-grams, and their numbers; return how many there are. `places` has room for all."""
-    mask, bits = np.uint64(len(slot_key) - 1), np.uint64(len(bitmap) * 64 - 1)
-    n = 0
-    for i in range(len(grams)):
+def find(grams: Array, table: Array, bitmap: Array, places: Array, payloads: Array) -> Any:
+    """Write the places of known n-grams, and their payloads; return how many there are. `places` has room for one more than all."""
+    mask = np.uint64(len(table) // 2 - 1)
+    n, some = 0, 0  # type: Any, Any
+    for i in range(len(grams)):  # without a branch, as a processor cannot guess it
+        places[some] = i
+        some += np.int64(seems_in(bitmap, grams[i]))
+    for k in range(some):
+        i = places[k]
         key = grams[i]
-        bit = (key >> np.uint64(20)) & bits
-        if (bitmap[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1) == 0 or key == 0:
-            continue
         slot = key & mask
-        while slot_key[slot] != 0:
-            if slot_key[slot] == key:
-                places[n], numbers[n] = i, slot_number[slot]
+        while key != 0 and table[slot + slot] != 0:
+            if table[slot + slot] == key:
+                places[n], payloads[n] = i, table[slot + slot + np.uint64(1)]
                 n += 1
                 break
             slot = (slot + np.uint64(1)) & mask
@@ -97,13 +119,40 @@ def find(grams: Array, slot_key: Array, slot_number: Array, bitmap: Array, place
 
 
 @compiled
-def events(places: Array, numbers: Array, post_start: Array, post_unit: Array, result: Array) -> int:
-    """Write (unit << 32 | index into places) for each known n-gram and each unit that has it; return how many."""
-    n = 0
-    for i in range(len(places)):
-        for j in range(post_start[numbers[i]], post_start[numbers[i] + 1]):
-            result[n] = np.uint64(post_unit[j]) << np.uint64(32) | np.uint64(i)
-            n += 1
+def events(places: Array, payloads: Array, piece_of: Array, posts: Array, limits: Array, sums: Array, result: Array) -> int:
+    """Write (unit << 32 | index into places) for each known n-gram and each unit that it leads to, where a piece has enough of the unit's.
+
+    Return how many, or -1 when there is no room. Enough is `limits`, int32 [U], in POST_WEIGHT parts; most units of a piece have less.
+    `payloads` and `posts` are those of `View`. `sums` is int32 [U] zeros, and is left so.
+    """
+    n, i, room = 0, 0, len(result)
+    low, unit_bits = np.uint64(0xFFFFFFFF), np.uint64(0x7FFFFFFF)
+    while i < len(places):
+        piece, m = piece_of[places[i]], n
+        fits = True
+        while i < len(places) and piece_of[places[i]] == piece:
+            j = payloads[i] >> np.uint64(32)
+            while j != low:
+                post = posts[j]
+                if m == room:
+                    fits = False
+                    break
+                sums[post & unit_bits] += np.int32(post >> np.uint64(32))
+                result[m] = (post & unit_bits) << np.uint64(32) | np.uint64(i)
+                m += 1
+                j = low if post & np.uint64(0x80000000) else j + np.uint64(1)
+            i += 1
+        first = n
+        for k in range(first, m):
+            event = result[k]
+            unit = event >> np.uint64(32)
+            if sums[unit] >= limits[unit]:
+                result[k], result[n] = result[n], event
+                n += 1
+        for k in range(first, m):
+            sums[result[k] >> np.uint64(32)] = 0
+        if not fits:
+            return -1
     return n
 
 

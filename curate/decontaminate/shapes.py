@@ -297,14 +297,18 @@ def code_spans(data: Any, offsets: Any, kind: Any, rows: Any, begins: Any, ends:
     A span begins and ends SPAN_MARGIN bytes around places where DENSE_BYTES bytes have DENSE_MARKS marks of code, at a line's end.
     """
     n, room = 0, len(rows)
+    places = np.empty(DENSE_MARKS, np.int64)  # of the last marks
     for row in range(len(offsets) - 1):
         first, last = offsets[row], offsets[row + 1]
-        marks, upto = 0, first  # `upto`: the end of the span in hand
-        for p in range(first, last):
-            marks += kind[data[p]] == 3
-            if p - first >= DENSE_BYTES:
-                marks -= kind[data[p - DENSE_BYTES]] == 3
-            if marks < DENSE_MARKS or p < upto - SPAN_MARGIN:
+        places[:] = first - DENSE_BYTES
+        at, upto = 0, first  # `upto`: the end of the span in hand
+        for here in range(first, last):
+            if kind[data[here]] != 3:
+                continue
+            places[at] = here
+            at = (at + 1) % DENSE_MARKS
+            p = max(here, upto - SPAN_MARGIN)
+            if p >= min(last, places[at] + DENSE_BYTES):  # the bytes from `here` on before which there are enough marks are in the span
                 continue
             if upto == first or p - SPAN_MARGIN > upto:
                 begin = max(upto, p - SPAN_MARGIN)
