@@ -124,7 +124,7 @@ def _tokens(data: Array, begins: Array, ends: Array, view: View, index: Index) -
         return (words.starts, words.ends), words.hashes, grams, words.values, words.capital, bounds, done, place
     code, bounds, done, place = shapes_of_pieces(data, begins, ends, BLOCK_TOKENS)
     kept = bounds[: done + 2] if place else bounds[: done + 1]
-    grams = gram_keys(code, kept, view.gram)
+    grams = gram_keys(code, kept, view.gram, view.coarse)
     return (code.starts, code.ends), code.shapes, grams, code.names, np.zeros(len(code), np.bool_), bounds, done, place
 
 

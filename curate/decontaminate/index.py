@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.decontaminate.items import CHANNELS, Item, Items
-from curate.decontaminate.lookup import gram_hashes
+from curate.decontaminate.lookup import everything, fill_bitmap, gram_hashes
 from curate.decontaminate.normalize import tokenize_pieces
-from curate.decontaminate.shapes import gram_keys, shapes_of_pieces
+from curate.decontaminate.shapes import coarse_grams, gram_keys, shapes_of_pieces
 from curate.decontaminate.tables import cut, tables_of
 from curate.errors import InputError
 
@@ -86,6 +86,7 @@ class View:
     post_unit: Array  # int32 [P]
     slots: Array  # uint64 [S], n-gram → its number, and << 32 its first posting or all ones; see `lookup.fill_table`
     bitmap: Array  # uint64 [B], of n-grams that lead to units
+    coarse: Array  # uint64, of n-grams in which all identifiers are equal; code only
     word_slots: Array  # uint64, the vocabulary → numbers, for counts in the background
     pair_slots: Array  # uint64, the same of pairs
     # the weights; see weigh.py
@@ -272,11 +273,12 @@ def _view(data: Array, starts: Array, owners: Array, channels: Array, chosen: Ar
         "token_capital": capital,
     }
     gram = WORD_GRAM if kind == "words" else CODE_GRAM
-    grams = gram_hashes(key, unit_bounds, gram) if kind == "words" else gram_keys(tokens, unit_bounds, gram)
+    grams = gram_hashes(key, unit_bounds, gram) if kind == "words" else gram_keys(tokens, unit_bounds, gram, everything())
+    coarse = fill_bitmap(coarse_grams(key, np.flatnonzero(grams), gram)) if kind == "code" else np.zeros(0, np.uint64)
     pairs = gram_hashes(key, unit_bounds, 2) if kind == "words" else np.zeros(len(key), np.uint64)
     names = ("token_alone", "token_second", "token_weight", "gram_weight", "information", "lead", "posts")
     weights = {name: np.zeros(0, np.float32) for name in names}
-    return View(gram=gram, **known, **tables_of(gram, grams, pairs, known, benchmark_of), **weights)
+    return View(gram=gram, coarse=coarse, **known, **tables_of(gram, grams, pairs, known, benchmark_of), **weights)
 
 
 def _arrays(index: Index) -> dict[str, Array]:
