@@ -26,6 +26,8 @@ BLOCK_BYTES = 4 * BLOCK_TOKENS  # four bytes per token: rarely too many
 OVERLAP_TOKENS = 8 * MAX_UNIT_TOKENS + 4 * SLACK_TOKENS
 CANDIDATE_SHARE = 0.15  # of a code unit's lead must be in a window before it is scored
 CANDIDATE_INFORMATION = 0.35  # of what is needed at least must be in a window's n-grams
+SHORT_TOKENS, SHORT_INFORMATION = 20, 0.5  # and no more than this of a short unit, where changed words leave few n-grams; it costs little to score
+COMMON_SHARE, LEAST_INFORMATION = 1.5, 1.0  # nor more than what common words, by this share of what they say, do not make up for
 Array = NDArray[Any]
 
 
@@ -55,10 +57,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """What is the same for all blocks: `needed` float32 [U], see `_needed`, and as `limits` int32 in parts; zeros for kernels; the items' texts."""
+    """What is the same for all blocks: `needed` and `usual` float32 [U], see `_needed`, and both as int32 in parts; zeros; the items' texts."""
 
     needed: Array
-    limits: Array
+    usual: Array
+    limits: tuple[Array, Array]
     sums: Array
     counts: Array
     text: Array
@@ -102,18 +105,24 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
 
 
 def _search(index: Index, view: View) -> _Search:
-    needed = _needed(index, view)
-    limits = np.minimum(np.floor((needed.astype(np.float64) - 1e-6) * POST_WEIGHT), np.iinfo(np.int32).max).astype(np.int32)
+    needed, usual = _needed(index, view)
+    scaled = (np.minimum(np.floor((some.astype(np.float64) - 1e-6) * POST_WEIGHT), np.iinfo(np.int32).max) for some in (needed, usual))
+    few, many = (read_only(some.astype(np.int32)) for some in scaled)
     zeros = np.zeros(view.num_units, np.int32), np.zeros(len(view.gram_weight), np.int32)
-    return _Search(needed, read_only(limits), *zeros, index.text, index.text_start)
+    return _Search(needed, usual, (few, many), *zeros, index.text, index.text_start)
 
 
-def _needed(index: Index, view: View) -> Array:
-    """Return the weight, float32 [U], of a unit's n-grams that makes a window worth to be scored."""
+def _needed(index: Index, view: View) -> tuple[Array, Array]:
+    """Return the weight, float32 [U], of a unit's n-grams that makes a window worth to be scored; and that but for short units."""
     if view.is_code:
-        return read_only((view.lead * np.float32(CANDIDATE_SHARE)).astype(np.float32))
+        needed = read_only((view.lead * np.float32(CANDIDATE_SHARE)).astype(np.float32))
+        return needed, needed
     least = index.floors(view) + index.options.least_evidence
-    return read_only(np.where(view.lead > 0, np.minimum(CANDIDATE_INFORMATION * least, 0.5 * view.lead), np.inf).astype(np.float32))
+    common = np.maximum(LEAST_INFORMATION, least - COMMON_SHARE * (view.information - view.lead))  # most of a template's n-grams lead nowhere
+    usual = np.minimum(np.minimum(CANDIDATE_INFORMATION * least, 0.5 * view.lead), common)
+    needed = np.where(np.diff(view.unit_start) <= SHORT_TOKENS, np.minimum(usual, SHORT_INFORMATION), usual)
+    usual, needed = (read_only(np.where(view.lead > 0, some, np.inf).astype(np.float32)) for some in (usual, needed))
+    return needed, usual
 
 
 def _tokens(data: Array, begins: Array, ends: Array, view: View, index: Index) -> tuple[Any, ...]:
@@ -165,12 +174,27 @@ def _block(
 
 
 def _candidates(piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, search: _Search) -> tuple[Array, Array]:
-    ordered, places, numbers = _events(tokens[3], piece_of, view, search)
+    ordered, places, numbers = _events(tokens[3], tokens[4], piece_of, bounds, view, search)
     n = len(ordered)
     if n == 0:
         return np.zeros((0, 3), np.int64), np.zeros(0, np.float32)
-    candidates = np.empty((n, 3), np.int64)
-    k = windows(ordered, places, numbers, piece_of, view.unit_start, view.gram_weight, search.needed, search.counts, candidates)
+    candidates, weak = np.empty((n, 3), np.int64), np.empty(n, np.bool_)
+    k = windows(
+        ordered,
+        places,
+        numbers,
+        piece_of,
+        bounds,
+        tokens[4],
+        view.unit_start,
+        view.unit_tips,
+        view.gram_weight,
+        search.needed,
+        search.usual,
+        search.counts,
+        candidates,
+        weak,
+    )
     candidates, found = candidates[:k].copy(), np.zeros(k, np.float32)
     if k:
         score(
@@ -197,17 +221,21 @@ def _candidates(piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view:
             view.is_code,
             found,
         )
+        sizes = view.unit_start[candidates[:, 0] + 1] - view.unit_start[candidates[:, 0]]
+        shorter = candidates[:, 2] - candidates[:, 1] + 1 < sizes
+        found[weak[:k] & shorter] = 0  # a part has all its n-grams, and a text with other words is as long as it was
     return candidates, np.minimum(found, view.information[candidates[:, 0]])
 
 
-def _events(runs: Array, piece_of: Array, view: View, search: _Search) -> tuple[Array, Array, Array]:
+def _events(runs: Array, keys: Array, piece_of: Array, bounds: Array, view: View, search: _Search) -> tuple[Array, Array, Array]:
     """Return (events in order, uint64, places and numbers, int64, of the n-grams that they point to)."""
     places, payloads = np.empty(len(runs) + 1, np.int64), np.empty(len(runs), np.uint64)
     n = find(runs, view.slots, view.bitmap, places, payloads)
     places, payloads, room = places[:n], payloads[:n], 4 * n
+    fixed = (places, payloads, piece_of, bounds, keys, view.posts, view.unit_start, view.unit_tips, *search.limits, search.sums)
     while True:
         found = np.empty(room, np.uint64)
-        m = events(places, payloads, piece_of, view.posts, search.limits, search.sums, found)
+        m = events(*fixed, found)
         if m >= 0:
             return np.sort(found[:m]), places, (payloads & np.uint64(0xFFFFFFFF)).astype(np.int64)
         room *= 4

@@ -69,6 +69,7 @@ class View:
     unit_channel: Array  # uint8 [U], into CHANNEL_NAMES
     unit_text: Array  # int32 [U], which text
     unit_start: Array  # int64 [U + 1], into tokens
+    unit_tips: Array  # uint64 [4 · U], its first two and last two tokens
     token_key: Array  # uint64 [T], what the token is
     token_run: Array  # uint64 [T], hash of the n-gram at it; 0 where the unit has no more so many tokens
     token_value: Array  # uint64 [T], of numbers
@@ -266,6 +267,7 @@ def _view(data: Array, starts: Array, owners: Array, channels: Array, chosen: Ar
         "unit_channel": channels[text_of],
         "unit_text": text_of,
         "unit_start": unit_bounds,
+        "unit_tips": _tips(key, unit_bounds),
         "token_key": key,
         "token_value": value,
         "token_from": (tokens.starts - shift).astype(np.int32),
@@ -279,6 +281,15 @@ def _view(data: Array, starts: Array, owners: Array, channels: Array, chosen: Ar
     names = ("token_alone", "token_second", "token_weight", "gram_weight", "information", "lead", "posts")
     weights = {name: np.zeros(0, np.float32) for name in names}
     return View(gram=gram, coarse=coarse, **known, **tables_of(gram, grams, pairs, known, benchmark_of), **weights)
+
+
+def _tips(keys: Array, bounds: Array) -> Array:
+    """Return the first two and last two of the tokens of each unit, one after another; 0 for a unit without two."""
+    first, last = bounds[:-1], bounds[1:]
+    result = np.zeros((len(first), 4), keys.dtype)
+    whole = np.flatnonzero(last - first >= 2)
+    result[whole] = keys[np.stack([first, first + 1, last - 2, last - 1], 1)[whole]]
+    return result.reshape(-1)
 
 
 def _arrays(index: Index) -> dict[str, Array]:

@@ -118,12 +118,41 @@ def find(grams: Array, table: Array, bitmap: Array, places: Array, payloads: Arr
     return n
 
 
+@inlined
+def _spanned(tips: Array, unit: Any, m: int, keys: Array, low: int, high: int, first: int, last: int) -> Any:
+    """Whether a text as long as a unit of `m` tokens, with the matched n-grams low..high in it, may begin and end as the unit does.
+
+    It may also begin or end with the unit's second or last but one token. The document's piece is keys[first:last].
+    """
+    at, begins, ends = np.int64(unit) * 4, False, False
+    for t in range(max(first, high - m), low + 1):
+        begins |= keys[t] == tips[at] or keys[t] == tips[at + 1]
+    if begins:
+        for t in range(high, min(last, low + m + 1)):
+            ends |= keys[t] == tips[at + 2] or keys[t] == tips[at + 3]
+    return ends
+
+
 @compiled
-def events(places: Array, payloads: Array, piece_of: Array, posts: Array, limits: Array, sums: Array, result: Array) -> int:
+def events(
+    places: Array,
+    payloads: Array,
+    piece_of: Array,
+    bounds: Array,
+    keys: Array,
+    posts: Array,
+    unit_start: Array,
+    tips: Array,
+    limits: Array,
+    usual: Array,
+    sums: Array,
+    result: Array,
+) -> int:
     """Write (unit << 32 | index into places) for each known n-gram and each unit that it leads to, where a piece has enough of the unit's.
 
-    Return how many, or -1 when there is no room. Enough is `limits`, int32 [U], in POST_WEIGHT parts; most units of a piece have less.
-    `payloads` and `posts` are those of `View`. `sums` is int32 [U] zeros, and is left so.
+    Return how many, or -1 when there is no room. Enough is `usual`, int32 [U], in POST_WEIGHT parts: most units of a piece have less. It is
+    `limits` where a text of the unit's length may begin and end as it does. `payloads`, `posts` and `tips` are those of `View`. `sums` is
+    int32 [U] zeros, and is left so.
     """
     n, i, room = 0, 0, len(result)
     low, unit_bits = np.uint64(0xFFFFFFFF), np.uint64(0x7FFFFFFF)
@@ -145,10 +174,15 @@ def events(places: Array, payloads: Array, piece_of: Array, posts: Array, limits
         first = n
         for k in range(first, m):
             event = result[k]
-            unit = event >> np.uint64(32)
-            if sums[unit] >= limits[unit]:
-                result[k], result[n] = result[n], event
-                n += 1
+            unit = np.int64(event >> np.uint64(32))
+            if sums[unit] < limits[unit]:
+                continue
+            if sums[unit] < usual[unit]:
+                place, size = places[np.int64(event & low)], unit_start[unit + 1] - unit_start[unit]
+                if not _spanned(tips, unit, size, keys, place, place, bounds[piece], bounds[piece + 1]):
+                    continue
+            result[k], result[n] = result[n], event
+            n += 1
         for k in range(first, m):
             sums[result[k] >> np.uint64(32)] = 0
         if not fits:
@@ -162,16 +196,22 @@ def windows(
     places: Array,
     numbers: Array,
     piece_of: Array,
+    bounds: Array,
+    keys: Array,
     unit_start: Array,
+    tips: Array,
     gram_weight: Array,
     needed: Array,
+    usual: Array,
     counts: Array,
     result: Array,
+    weak: Array,
 ) -> int:
     """Write candidates (unit, first place, last place) int64 [:, 3]; return how many.
 
     A candidate is a window in which the distinct n-grams of the unit weigh at least `needed`, float32 [U]. `counts` is int32
-    zeros, one per n-gram, and is left so. After a window, the search goes on behind it.
+    zeros, one per n-gram, and is left so. After a window, the search goes on behind it. `weak`, bool, says which weigh less than `usual`:
+    they are left out unless they are in a text that begins and ends as the unit does.
     """
     n, e, total = 0, 0, len(sorted_events)
     low = np.uint64(0xFFFFFFFF)
@@ -196,9 +236,12 @@ def windows(
                 at = np.int64(sorted_events[t] & low)
                 ended = best_s >= 0 and places[at] - places[np.int64(sorted_events[best_s] & low)] > length
             if ended and best_s >= 0:
-                result[n, 0], result[n, 1] = unit, places[np.int64(sorted_events[best_s] & low)]
-                result[n, 2] = places[np.int64(sorted_events[best_e] & low)]
-                n += 1
+                low_place, high_place = places[np.int64(sorted_events[best_s] & low)], places[np.int64(sorted_events[best_e] & low)]
+                weak[n] = best < usual[unit]
+                size = unit_start[unit + 1] - unit_start[unit]
+                if not weak[n] or _spanned(tips, unit, size, keys, low_place, high_place, bounds[piece], bounds[piece + 1]):
+                    result[n, 0], result[n, 1], result[n, 2] = unit, low_place, high_place
+                    n += 1
                 while s < t and s <= best_e:
                     number = numbers[np.int64(sorted_events[s] & low)]
                     counts[number] -= 1

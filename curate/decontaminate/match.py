@@ -49,8 +49,10 @@ MATCHES = pa.schema(
 MAX_EXCERPT, CONTEXT = 1200, 80  # characters
 MARK_BYTES = 4096
 JOIN_BYTES = 400  # channels of one item that are nearer than this are one match
-NUMBERS_MERIT, WHOLE_MERIT = 0.2, 0.1  # what equal numbers, and all of the text, add to a claim, as shares of what was found
+NUMBERS_MERIT, EXACT_MERIT, WHOLE_MERIT = 0.2, 0.1, 0.1  # what equal numbers, equal words, and all of the text add to a claim, as shares
 WHOLE_SCORE, EQUAL_MERIT = 0.9, 0.97  # from here on it is all of the text; a claim of so much of the best one shares the place
+EXACT = ("verbatim", "reformatted")
+BESIDE_TOKENS = 16  # between the parts of a long text that follow each other
 ANSWER_TOKENS = 60  # the answer is looked for so far behind the question
 Array = NDArray[Any]
 
@@ -72,12 +74,20 @@ class Hit:
     item_start: int
     item_end: int
     channels: set[str] = field(default_factory=set)
-    merits: dict[tuple[str, int], float] = field(default_factory=dict)  # per channel and unit that was found: how well it explains the place
+    merits: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # per channel and unit: what was found, and that with its merit
+    wholes: dict[str, float] = field(default_factory=dict)  # per channel: all of its information
 
     def merit(self) -> float:
         """Return how well the item explains the place. Its question with its choices is not counted beside both."""
-        apart, both = (sum(merit for (channel, _), merit in self.merits.items() if ("+" in channel) == joined) for joined in (False, True))
-        return max(apart, both)
+        sums = {True: 0.0, False: 0.0}
+        for channel, whole in self.wholes.items():
+            founds, merits = zip(*(pair for (name, _), pair in self.merits.items() if name == channel), strict=True)
+            sums["+" in channel] += sum(merits) + WHOLE_MERIT * sum(founds) * (sum(founds) >= WHOLE_SCORE * whole)
+        return max(sums.values())
+
+    def goes_on(self, other: Hit) -> bool:
+        """Whether `other` is the unit before or behind one of this hit's, of one text."""
+        return any(a == b and abs(u - v) == 1 for a, u in self.merits for b, v in other.merits)
 
     def rank(self) -> tuple[float, ...]:
         """Order among matches that claim one place: the smaller the better. An item of which more channels are there goes first."""
@@ -114,11 +124,27 @@ def _hits(batch: pa.RecordBatch, view: View, index: Index) -> Iterator[Hit]:
         units = block.candidates[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = block.found / view.information[units]
-        for candidate in np.flatnonzero(scores >= thresholds[units]):
+        enough = scores >= thresholds[units]
+        for candidate in np.flatnonzero(enough):
             unit = units[candidate]
             hit = _hit(block, view, index, int(candidate), float(scores[candidate]), float(thresholds[unit]))
             if hit is not None and (not whole_only[unit] or hit.numbers_equal in (None, 1.0)):
+                for other in _beside(block, view, int(candidate)):
+                    if not enough[other]:  # else it is a hit of its own
+                        hit.merits[hit.channel, int(units[other])] = 2 * (float(block.found[other]),)
                 yield hit
+
+
+def _beside(block: Block, view: View, candidate: int) -> list[int]:
+    """Return the candidates that are the units before and behind a candidate's, of one text, and next to it in the document."""
+    unit, first, last = (int(v) for v in block.candidates[candidate])
+    result = []
+    for other in (unit - 1, unit + 1):
+        if 0 <= other < view.num_units and view.unit_text[other] == view.unit_text[unit]:
+            for at in np.flatnonzero(block.candidates[:, 0] == other).tolist():
+                gap = first - block.candidates[at, 2] if other < unit else block.candidates[at, 1] - last
+                result += [at] if abs(gap) <= BESIDE_TOKENS else []
+    return result
 
 
 def _hit(block: Block, view: View, index: Index, candidate: int, score: float, threshold: float) -> Hit | None:
@@ -138,6 +164,8 @@ def _hit(block: Block, view: View, index: Index, candidate: int, score: float, t
     same = here == there or squeezed(here.decode("utf-8", "replace")) == squeezed(there.decode("utf-8", "replace"))
     item = int(view.unit_item[unit])
     channels = set(channel.split("+"))
+    name = variant(block, view, found, same, channel, (score - threshold) * float(view.information[unit]))
+    said = float(block.found[candidate])
     if channel == "question" and view is index.words and _has_answer(block, index, item, found, piece):
         channels.add("answer")
     numbers = 1.0 if found.numbers_equal is None else found.numbers_equal
@@ -145,17 +173,18 @@ def _hit(block: Block, view: View, index: Index, candidate: int, score: float, t
         row=row,
         item=item,
         channel=channel,
-        variant=variant(block, view, found, same, channel, (score - threshold) * float(view.information[unit])),
+        variant=name,
         score=score,
         threshold=threshold,
-        information=float(block.found[candidate]),
+        information=said,
         numbers_equal=found.numbers_equal,
         start=start - offset,
         end=end - offset,
         item_start=low,
         item_end=high,
         channels=channels,
-        merits={(channel, unit): float(block.found[candidate]) * (1 + NUMBERS_MERIT * numbers + WHOLE_MERIT * (score >= WHOLE_SCORE))},
+        merits={(channel, unit): (said, said * (1 + NUMBERS_MERIT * numbers + EXACT_MERIT * (name in EXACT)))},
+        wholes={channel: float(view.information[view.unit_text == view.unit_text[unit]].sum())},
     )
 
 
@@ -203,10 +232,11 @@ def _same_place(a: Hit, b: Hit) -> bool:
 
 def _join(a: Hit, b: Hit) -> Hit:
     best, other = (a, b) if (a.variant == SIBLING, -a.information) <= (b.variant == SIBLING, -b.information) else (b, a)
-    if (best.variant == SIBLING) == (other.variant == SIBLING):
+    if (best.variant == SIBLING) == (other.variant == SIBLING) or best.goes_on(other):
         best.channels = best.channels | other.channels
         best.start, best.end = min(a.start, b.start), max(a.end, b.end)
-        best.merits = {name: max(one.merits.get(name, 0.0) for one in (a, b)) for name in sorted({*a.merits, *b.merits})}
+        best.merits = {name: max(one.merits.get(name, (0.0, 0.0)) for one in (a, b)) for name in sorted({*a.merits, *b.merits})}
+        best.wholes = {**a.wholes, **b.wholes}
     return best
 
 
