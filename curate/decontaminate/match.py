@@ -51,8 +51,6 @@ MARK_BYTES = 4096
 JOIN_BYTES = 400  # channels of one item that are nearer than this are one match
 NUMBERS_MERIT, EXACT_MERIT, WHOLE_MERIT = 0.2, 0.1, 0.1  # what equal numbers, equal words, and all of the text add to a claim, as shares
 WHOLE_SCORE, EQUAL_MERIT = 0.9, 0.97  # from here on it is all of the text; a claim of so much of the best one shares the place
-EXACT = ("verbatim", "reformatted")
-BESIDE_TOKENS = 16  # between the parts of a long text that follow each other
 ANSWER_TOKENS = 60  # the answer is looked for so far behind the question
 Array = NDArray[Any]
 
@@ -124,26 +122,26 @@ def _hits(batch: pa.RecordBatch, view: View, index: Index) -> Iterator[Hit]:
         units = block.candidates[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = block.found / view.information[units]
-        enough = scores >= thresholds[units]
-        for candidate in np.flatnonzero(enough):
+        for candidate in np.flatnonzero(scores >= thresholds[units]):
             unit = units[candidate]
             hit = _hit(block, view, index, int(candidate), float(scores[candidate]), float(thresholds[unit]))
             if hit is not None and (not whole_only[unit] or hit.numbers_equal in (None, 1.0)):
-                for other in _beside(block, view, int(candidate)):
-                    if not enough[other]:  # else it is a hit of its own
-                        hit.merits[hit.channel, int(units[other])] = 2 * (float(block.found[other]),)
                 yield hit
 
 
-def _beside(block: Block, view: View, candidate: int) -> list[int]:
-    """Return the candidates that are the units before and behind a candidate's, of one text, and next to it in the document."""
-    unit, first, last = (int(v) for v in block.candidates[candidate])
-    result = []
-    for other in (unit - 1, unit + 1):
-        if 0 <= other < view.num_units and view.unit_text[other] == view.unit_text[unit]:
-            for at in np.flatnonzero(block.candidates[:, 0] == other).tolist():
-                gap = first - block.candidates[at, 2] if other < unit else block.candidates[at, 1] - last
-                result += [at] if abs(gap) <= BESIDE_TOKENS else []
+def _beyond(block: Block, view: View, unit: int, found: Alignment) -> dict[int, float]:
+    """Return the information of the units before and behind one that is there to its edge, as far as the document has their words too."""
+    first, last = int(view.unit_start[unit]), int(view.unit_start[unit + 1])
+    piece, result = int(block.piece_of[found.first]), {}
+    begin, end = int(block.bounds[piece]), int(block.bounds[piece + 1])
+    if found.item_last == last - first - 1 and unit + 1 < view.num_units and view.unit_text[unit + 1] == view.unit_text[unit]:
+        size = min(int(view.unit_start[unit + 2]) - last, end - found.last - 1)
+        same = view.token_key[last : last + size] == block.keys[found.last + 1 : found.last + 1 + size]
+        result[unit + 1] = float(view.token_weight[last : last + size][np.logical_and.accumulate(same)].sum())
+    if found.item_first == 0 and unit > 0 and view.unit_text[unit - 1] == view.unit_text[unit]:
+        size = min(first - int(view.unit_start[unit - 1]), found.first - begin)
+        same = view.token_key[first - size : first] == block.keys[found.first - size : found.first]
+        result[unit - 1] = float(view.token_weight[first - size : first][np.logical_and.accumulate(same[::-1])[::-1]].sum())
     return result
 
 
@@ -165,10 +163,10 @@ def _hit(block: Block, view: View, index: Index, candidate: int, score: float, t
     item = int(view.unit_item[unit])
     channels = set(channel.split("+"))
     name = variant(block, view, found, same, channel, (score - threshold) * float(view.information[unit]))
-    said = float(block.found[candidate])
+    said, exact = float(block.found[candidate]), bool(found.matched[found.item_first : found.item_last + 1].all()) and not found.alike
     if channel == "question" and view is index.words and _has_answer(block, index, item, found, piece):
         channels.add("answer")
-    numbers = 1.0 if found.numbers_equal is None else found.numbers_equal
+    merit = 1 + NUMBERS_MERIT * (1.0 if found.numbers_equal is None else found.numbers_equal) + EXACT_MERIT * exact
     return Hit(
         row=row,
         item=item,
@@ -183,9 +181,15 @@ def _hit(block: Block, view: View, index: Index, candidate: int, score: float, t
         item_start=low,
         item_end=high,
         channels=channels,
-        merits={(channel, unit): (said, said * (1 + NUMBERS_MERIT * numbers + EXACT_MERIT * (name in EXACT)))},
-        wholes={channel: float(view.information[view.unit_text == view.unit_text[unit]].sum())},
+        merits={(channel, at): (told, told * merit) for at, told in {unit: said, **_beyond(block, view, unit, found)}.items()},
+        wholes={channel: _whole(view, unit)},
     )
+
+
+def _whole(view: View, unit: int) -> float:
+    """Return the information of all of the text that a unit is of; its units follow each other."""
+    first, last = np.searchsorted(view.unit_text, view.unit_text[unit], "left"), np.searchsorted(view.unit_text, view.unit_text[unit], "right")
+    return float(view.information[first:last].sum())
 
 
 def _has_answer(block: Block, index: Index, item: int, found: Alignment, piece: int) -> bool:
