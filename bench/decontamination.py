@@ -31,9 +31,9 @@ from matchers import LineMatcher, NgramMatcher, peers
 
 from curate.decontaminate.index import Index, build_index, save_index, with_weights
 from curate.decontaminate.items import Items, read_benchmarks
-from curate.decontaminate.lookup import EDGE
 from curate.decontaminate.match import scan
 from curate.decontaminate.normalize import tokenize
+from curate.decontaminate.score import EDGE
 from curate.decontaminate.tally import item_table, wilson
 from curate.decontaminate.weigh import calibrated, count_background, score_background, weighted
 from curate.specs.benchmarks import Benchmark, choose, inferred

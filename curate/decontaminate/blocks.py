@@ -16,8 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.decontaminate.index import Index, View
-from curate.decontaminate.lookup import POST_WEIGHT, SLACK_TOKENS, events, find, gram_hashes, score, windows
+from curate.decontaminate.lookup import POST_WEIGHT, SLACK_TOKENS, events, find, gram_hashes, windows
 from curate.decontaminate.normalize import read_only, tokenize_pieces
+from curate.decontaminate.score import score
 from curate.decontaminate.shapes import gram_keys, shapes_of_pieces, spans_of_code
 from curate.decontaminate.tables import MAX_UNIT_TOKENS
 

@@ -8,7 +8,7 @@ Weights make the score fair: a token counts by how surprising its word is behind
 sample of the corpus and on the other items (`weigh`, `tables`), so text that many share (instructions, templates, common phrases)
 counts little. `information` of a unit is the sum of its tokens' weights: about the number of telling words that it has.
 
-Memory: about 80 bytes per token and 40 per distinct n-gram, word and pair; 15,525 items of GSM8K, MMLU and HumanEval take 145 MB.
+Memory: about 80 bytes per token and 40 per distinct n-gram, word and pair; 15,525 items of GSM8K, MMLU and HumanEval take 167 MB.
 An index is saved as one .npz, whose arrays are mapped and not read, and one .json beside it; both are named by the content.
 """
 

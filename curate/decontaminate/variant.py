@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 
 from curate.decontaminate.blocks import Block
 from curate.decontaminate.index import Index, View
-from curate.decontaminate.lookup import ALIKE, EDGE, align_runs, align_words
 from curate.decontaminate.normalize import read_only
+from curate.decontaminate.score import ALIKE, EDGE, align_runs, align_words
 
 Array = NDArray[Any]
 SIBLING = "template_sibling"

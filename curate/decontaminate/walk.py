@@ -239,13 +239,9 @@ def walk(
 
     Stops before a token that the arrays have no room for, so that a walk can be taken up at the returned place.
     """
-    n: Any = np.int64(0)
-    p: Any = np.int64(begin)
-    h: Any = np.uint64(0)
-    letters: Any = np.int64(0)
-    first, last = p, p  # the token in hand: its hash, length, place
-    number: Any = False
-    upper: Any = False
+    n, p = np.int64(0), np.int64(begin)  # type: Any, Any
+    h, letters, first, last = np.uint64(0), np.int64(0), p, p  # type: Any, Any, Any, Any  # the token in hand: its hash, length, place
+    number, upper = False, False  # type: Any, Any
     apart = False  # whether more than blanks and hyphens stands before the token in hand
     pending: Any = np.int64(-1)  # the value of the number word that the last token was, for "twenty-five"
     while p <= end:

@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 
 from curate.decontaminate.blocks import Block, blocks
 from curate.decontaminate.index import CHANNEL_NAMES, Index, View, with_weights
-from curate.decontaminate.lookup import EDGE, everything, find, gram_hashes
+from curate.decontaminate.lookup import everything, find, gram_hashes
 from curate.decontaminate.normalize import read_only
+from curate.decontaminate.score import EDGE
 from curate.decontaminate.tables import posts_of
 from curate.decontaminate.variant import SIBLING, alignment, variant
 from curate.decontaminate.walk import NUMBER

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.decontaminate.lookup import (
+from curate.decontaminate.lookup import POST_WEIGHT, events, everything, fill_bitmap, fill_table, find, gram_hashes
+from curate.decontaminate.match import character_marks, characters_before
+from curate.decontaminate.normalize import read_only
+from curate.decontaminate.score import (
     ALIKE_SHARE,
     DIVERGE_COST,
     EDGE,
@@ -20,17 +23,8 @@ from curate.decontaminate.lookup import (
     MIN_ALIKE_BYTES,
     NAME_COST,
     NEAR,
-    POST_WEIGHT,
-    events,
-    everything,
-    fill_bitmap,
-    fill_table,
-    find,
-    gram_hashes,
     score,
 )
-from curate.decontaminate.match import character_marks, characters_before
-from curate.decontaminate.normalize import read_only
 from curate.decontaminate.shapes import (
     DENSE_BYTES,
     DENSE_MARKS,
