@@ -6,8 +6,8 @@
 Any benchmark file and any host corpus (JSON lines with `text`) will do; `disguises` says what is made of them. Everything is fitted
 on one half of the items and of the hosts: curate's evidence, and for the n-gram matchers the lowest share of an item's n-grams that
 no such host reaches. Recall and false positives are of the other half; weights are the fitted half of the hosts'. A recall counts
-documents in which that very item (or its twin, with the same question) was found. `enough` is the recall among the items whose words,
-as far as the disguise leaves them, say as much as is needed at the fitted threshold: the others are unscannable in this disguise.
+documents in which that very item (or its twin, with the same question) was found. `enough` is the recall among the items of which
+the words that the disguise leaves say as much as is needed at the fitted threshold: the others cannot be told in this disguise.
 
 The matchers are small and in `matchers`, since what they match matters here: `13-gram` follows GPT-3's appendix C, `12-gram` datatrove's
 NGramsDecontFilter with its query n-grams, `lines` finds an item's lines as they are. Speeds are per core, by process time.
@@ -20,6 +20,7 @@ import gzip
 import json
 import random
 import time
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ from matchers import LineMatcher, NgramMatcher, peers
 
 from curate.decontaminate.index import Index, build_index, save_index, with_weights
 from curate.decontaminate.items import Items, read_benchmarks
-from curate.decontaminate.lookup import EDGE
 from curate.decontaminate.match import scan
 from curate.decontaminate.normalize import tokenize
+from curate.decontaminate.score import EDGE
 from curate.decontaminate.tally import item_table, wilson
 from curate.decontaminate.weigh import calibrated, count_background, score_background, weighted
 from curate.specs.benchmarks import Benchmark, choose, inferred
@@ -82,14 +83,26 @@ def fitted(first: Items, second: Items, hosts: list[str]) -> tuple[Index, Peers]
 
 
 def enough(index: Index, number: int, leak: str) -> bool:
-    """Whether the first so many words of the item's question as `leak` has say as much as the threshold needs."""
-    view, size = index.words, len(tokenize(leak))
+    """Whether what `leak` has left of one of the item's units, in order, says as much as the threshold needs if all of it is matched.
+
+    What a word says is taken from the words that are left before it, as in scoring; gaps cost nothing here. Code is always enough.
+    """
+    view, keys = index.words, tokenize(leak).hashes.tolist()
     needed = index.thresholds(view) * view.information
-    for unit in np.flatnonzero(view.unit_item == number):
-        words = slice(int(view.unit_start[unit]), min(int(view.unit_start[unit + 1]), int(view.unit_start[unit]) + size))
-        if float(view.token_weight[words].sum()) + 2 * float(EDGE) >= needed[unit]:
+    units = np.flatnonzero(view.unit_item == number)
+    if len(units) == 0 or (index.code.unit_item == number).any():
+        return True
+    for unit in units:
+        own = slice(int(view.unit_start[unit]), int(view.unit_start[unit + 1]))
+        targets = np.full(own.stop - own.start, -9)
+        for a, b, size in SequenceMatcher(None, view.token_key[own].tolist(), keys, autojunk=False).get_matching_blocks():
+            targets[a : a + size] = range(b, b + size)
+        follows = np.diff(targets, prepend=-9) == 1
+        behind = np.where(follows, np.roll(follows, 1) + 1, 0)  # so many of the two words before it are left
+        says = np.stack([view.token_alone[own], view.token_second[own], view.token_weight[own]])[behind, np.arange(len(targets))]
+        if min(float(says[targets >= 0].sum()) + 2 * float(EDGE), float(view.information[unit])) >= needed[unit] - 1e-5:
             return True
-    return bool((view.unit_item == number).sum() == 0) or bool((index.code.unit_item == number).any())
+    return False
 
 
 def overlap(match: dict[str, Any], begin: int, end: int) -> float:

@@ -5,6 +5,8 @@ fold       the Unicode folding table (compatibility forms, invisible characters,
 normalize  text → word tokens with their place in the original bytes
 shapes     text → code tokens with renamed identifiers
 index      items → hash tables of n-grams and scored units
+lookup     tokens → candidates: which units a document may hold, and where
+score      candidates → what each shares with its unit, and what that says
 weigh      document frequencies of a background sample → weights and thresholds
 match      documents → matches
 variant    how a match differs from its item

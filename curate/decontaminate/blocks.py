@@ -16,8 +16,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curate.decontaminate.index import Index, View
-from curate.decontaminate.lookup import SLACK_TOKENS, events, find, gram_hashes, score, windows
+from curate.decontaminate.lookup import POST_WEIGHT, SLACK_TOKENS, events, find, gram_hashes, windows
 from curate.decontaminate.normalize import read_only, tokenize_pieces
+from curate.decontaminate.score import score
 from curate.decontaminate.shapes import gram_keys, shapes_of_pieces, spans_of_code
 from curate.decontaminate.tables import MAX_UNIT_TOKENS
 
@@ -26,6 +27,8 @@ BLOCK_BYTES = 4 * BLOCK_TOKENS  # four bytes per token: rarely too many
 OVERLAP_TOKENS = 8 * MAX_UNIT_TOKENS + 4 * SLACK_TOKENS
 CANDIDATE_SHARE = 0.15  # of a code unit's lead must be in a window before it is scored
 CANDIDATE_INFORMATION = 0.35  # of what is needed at least must be in a window's n-grams
+SHORT_TOKENS, SHORT_INFORMATION = 20, 0.5  # and no more than this of a short unit, where changed words leave few n-grams; it costs little to score
+COMMON_SHARE, LEAST_INFORMATION = 1.5, 1.0  # nor more than what common words, by this share of what they say, do not make up for
 Array = NDArray[Any]
 
 
@@ -35,7 +38,7 @@ class Block:
 
     `starts`, `ends` (bytes in `data`) and `runs`, `values`: one element per token. `piece_of` numbers the token's piece,
     `rows` and `offsets` say which row of the batch a piece is of, and at which byte of `data` that row begins.
-    `places`, `numbers`: the known n-grams. `candidates` int64 [K, 3]: unit, first and last matched token. `found` float32 [K].
+    `candidates` int64 [K, 3]: unit, first and last matched token. `found` float32 [K].
     """
 
     data: Array
@@ -49,17 +52,18 @@ class Block:
     piece_of: Array
     rows: Array
     offsets: Array
-    places: Array
-    numbers: Array
     candidates: Array
     found: Array
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """What is the same for all blocks: `needed` float32 [U], see `_needed`; `counts` int32 zeros, room for `windows`; the items' texts."""
+    """What is the same for all blocks: `needed` and `usual` float32 [U], see `_needed`, and both as int32 in parts; zeros; the items' texts."""
 
     needed: Array
+    usual: Array
+    limits: tuple[Array, Array]
+    sums: Array
     counts: Array
     text: Array
     text_start: Array
@@ -83,7 +87,7 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
     if view.num_units == 0 or batch.num_rows == 0:
         return
     row_of, begins, ends = spans_of_code(data, offsets) if view.is_code else (np.arange(batch.num_rows), offsets[:-1].copy(), offsets[1:])
-    search, piece = _Search(_needed(index, view), np.zeros(len(view.gram_weight), np.int32), index.text, index.text_start), 0
+    search, piece = _search(index, view), 0
     while piece < len(row_of):
         upto = piece + max(
             1, int(np.searchsorted((ends[piece : piece + BLOCK_TOKENS] - begins[piece : piece + BLOCK_TOKENS] + 1).cumsum(), BLOCK_BYTES))
@@ -101,12 +105,25 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
             piece += pieces
 
 
-def _needed(index: Index, view: View) -> Array:
-    """Return the weight, float32 [U], of a unit's n-grams that makes a window worth to be scored."""
+def _search(index: Index, view: View) -> _Search:
+    needed, usual = _needed(index, view)
+    scaled = (np.minimum(np.floor((some.astype(np.float64) - 1e-6) * POST_WEIGHT), np.iinfo(np.int32).max) for some in (needed, usual))
+    few, many = (read_only(some.astype(np.int32)) for some in scaled)
+    zeros = np.zeros(view.num_units, np.int32), np.zeros(len(view.gram_weight), np.int32)
+    return _Search(needed, usual, (few, many), *zeros, index.text, index.text_start)
+
+
+def _needed(index: Index, view: View) -> tuple[Array, Array]:
+    """Return the weight, float32 [U], of a unit's n-grams that makes a window worth to be scored; and that but for short units."""
     if view.is_code:
-        return read_only((view.lead * np.float32(CANDIDATE_SHARE)).astype(np.float32))
+        needed = read_only((view.lead * np.float32(CANDIDATE_SHARE)).astype(np.float32))
+        return needed, needed
     least = index.floors(view) + index.options.least_evidence
-    return read_only(np.where(view.lead > 0, np.minimum(CANDIDATE_INFORMATION * least, 0.5 * view.lead), np.inf).astype(np.float32))
+    common = np.maximum(LEAST_INFORMATION, least - COMMON_SHARE * (view.information - view.lead))  # most of a template's n-grams lead nowhere
+    usual = np.minimum(np.minimum(CANDIDATE_INFORMATION * least, 0.5 * view.lead), common)
+    needed = np.where(np.diff(view.unit_start) <= SHORT_TOKENS, np.minimum(usual, SHORT_INFORMATION), usual)
+    usual, needed = (read_only(np.where(view.lead > 0, some, np.inf).astype(np.float32)) for some in (usual, needed))
+    return needed, usual
 
 
 def _tokens(data: Array, begins: Array, ends: Array, view: View, index: Index) -> tuple[Any, ...]:
@@ -117,7 +134,7 @@ def _tokens(data: Array, begins: Array, ends: Array, view: View, index: Index) -
         return (words.starts, words.ends), words.hashes, grams, words.values, words.capital, bounds, done, place
     code, bounds, done, place = shapes_of_pieces(data, begins, ends, BLOCK_TOKENS)
     kept = bounds[: done + 2] if place else bounds[: done + 1]
-    grams = gram_keys(code, kept, view.gram)
+    grams = gram_keys(code, kept, view.gram, view.coarse)
     return (code.starts, code.ends), code.shapes, grams, code.names, np.zeros(len(code), np.bool_), bounds, done, place
 
 
@@ -138,11 +155,8 @@ def _block(
     view: View,
     search: _Search,
 ) -> Block:
-    places, numbers = np.empty(len(runs), np.int64), np.empty(len(runs), np.int32)
-    n = find(runs, view.slot_key, view.slot_gram, view.bitmap, places, numbers)
-    places, numbers = places[:n].copy(), numbers[:n].copy()
     piece_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    candidates, found = _candidates(places, numbers, piece_of, (read_only(data), *tokens, runs, keys, values, capital), bounds, view, search)
+    candidates, found = _candidates(piece_of, (read_only(data), *tokens, runs, keys, values, capital), bounds, view, search)
     return Block(
         data=data,
         starts=tokens[0],
@@ -155,24 +169,33 @@ def _block(
         piece_of=piece_of,
         rows=rows,
         offsets=offsets,
-        places=places,
-        numbers=numbers,
         candidates=candidates,
         found=found,
     )
 
 
-def _candidates(
-    places: Array, numbers: Array, piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, search: _Search
-) -> tuple[Array, Array]:
-    if len(places) == 0:
+def _candidates(piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, search: _Search) -> tuple[Array, Array]:
+    ordered, places, numbers = _events(tokens[3], tokens[4], piece_of, bounds, view, search)
+    n = len(ordered)
+    if n == 0:
         return np.zeros((0, 3), np.int64), np.zeros(0, np.float32)
-    sizes = view.post_start[numbers + 1] - view.post_start[numbers]
-    found_events = np.empty(int(sizes.sum()), np.uint64)
-    n = events(places, numbers, view.post_start, view.post_unit, found_events)
-    ordered = np.sort(found_events[:n])
-    candidates = np.empty((n, 3), np.int64)
-    k = windows(ordered, places, numbers, piece_of, view.unit_start, view.gram_weight, search.needed, search.counts, candidates)
+    candidates, weak = np.empty((n, 3), np.int64), np.empty(n, np.bool_)
+    k = windows(
+        ordered,
+        places,
+        numbers,
+        piece_of,
+        bounds,
+        tokens[4],
+        view.unit_start,
+        view.unit_tips,
+        view.gram_weight,
+        search.needed,
+        search.usual,
+        search.counts,
+        candidates,
+        weak,
+    )
     candidates, found = candidates[:k].copy(), np.zeros(k, np.float32)
     if k:
         score(
@@ -199,4 +222,21 @@ def _candidates(
             view.is_code,
             found,
         )
+        sizes = view.unit_start[candidates[:, 0] + 1] - view.unit_start[candidates[:, 0]]
+        shorter = candidates[:, 2] - candidates[:, 1] + 1 < sizes
+        found[weak[:k] & shorter] = 0  # a part has all its n-grams, and a text with other words is as long as it was
     return candidates, np.minimum(found, view.information[candidates[:, 0]])
+
+
+def _events(runs: Array, keys: Array, piece_of: Array, bounds: Array, view: View, search: _Search) -> tuple[Array, Array, Array]:
+    """Return (events in order, uint64, places and numbers, int64, of the n-grams that they point to)."""
+    places, payloads = np.empty(len(runs) + 1, np.int64), np.empty(len(runs), np.uint64)
+    n = find(runs, view.slots, view.bitmap, places, payloads)
+    places, payloads, room = places[:n], payloads[:n], 4 * n
+    fixed = (places, payloads, piece_of, bounds, keys, view.posts, view.unit_start, view.unit_tips, *search.limits, search.sums)
+    while True:
+        found = np.empty(room, np.uint64)
+        m = events(*fixed, found)
+        if m >= 0:
+            return np.sort(found[:m]), places, (payloads & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        room *= 4

@@ -8,7 +8,7 @@ Weights make the score fair: a token counts by how surprising its word is behind
 sample of the corpus and on the other items (`weigh`, `tables`), so text that many share (instructions, templates, common phrases)
 counts little. `information` of a unit is the sum of its tokens' weights: about the number of telling words that it has.
 
-Memory: about 80 bytes per token and 40 per distinct n-gram, word and pair; 15,525 items of GSM8K, MMLU and HumanEval take 145 MB.
+Memory: about 80 bytes per token and 40 per distinct n-gram, word and pair; 15,525 items of GSM8K, MMLU and HumanEval take 167 MB.
 An index is saved as one .npz, whose arrays are mapped and not read, and one .json beside it; both are named by the content.
 """
 
@@ -27,13 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.decontaminate.items import CHANNELS, Item, Items
-from curate.decontaminate.lookup import gram_hashes
+from curate.decontaminate.lookup import everything, fill_bitmap, gram_hashes
 from curate.decontaminate.normalize import tokenize_pieces
-from curate.decontaminate.shapes import gram_keys, shapes_of_pieces
+from curate.decontaminate.shapes import coarse_grams, gram_keys, shapes_of_pieces
 from curate.decontaminate.tables import cut, tables_of
 from curate.errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 WORD_GRAM = 3
 CODE_GRAM = 8
 CHANNEL_NAMES = (*CHANNELS, "question+choices")
@@ -69,6 +69,7 @@ class View:
     unit_channel: Array  # uint8 [U], into CHANNEL_NAMES
     unit_text: Array  # int32 [U], which text
     unit_start: Array  # int64 [U + 1], into tokens
+    unit_tips: Array  # uint64 [4 · U], its first two and last two tokens
     token_key: Array  # uint64 [T], what the token is
     token_run: Array  # uint64 [T], hash of the n-gram at it; 0 where the unit has no more so many tokens
     token_value: Array  # uint64 [T], of numbers
@@ -84,13 +85,11 @@ class View:
     word_count: Array  # int32 [V], tokens
     post_start: Array  # int64 [G + 1]
     post_unit: Array  # int32 [P]
-    slot_key: Array  # uint64 [S]
-    slot_gram: Array  # int32 [S]
-    bitmap: Array  # uint64 [B]
-    word_slot_key: Array  # uint64 [W]: the vocabulary's table, for counts in the background
-    word_slot: Array  # int32 [W]
-    pair_slot_key: Array  # uint64: the same of pairs
-    pair_slot: Array  # int32
+    slots: Array  # uint64 [S], n-gram → its number, and << 32 its first posting or all ones; see `lookup.fill_table`
+    bitmap: Array  # uint64 [B], of n-grams that lead to units
+    coarse: Array  # uint64, of n-grams in which all identifiers are equal; code only
+    word_slots: Array  # uint64, the vocabulary → numbers, for counts in the background
+    pair_slots: Array  # uint64, the same of pairs
     # the weights; see weigh.py
     token_alone: Array  # float32 [T], what the word says where the words before it are not matched
     token_second: Array  # float32 [T], behind one matched word
@@ -98,6 +97,7 @@ class View:
     gram_weight: Array  # float32 [G], what an n-gram says, or how rare it is (code)
     information: Array  # float32 [U]
     lead: Array  # float32 [U], sum of the weights of the distinct n-grams that lead to the unit
+    posts: Array  # uint64 [P], postings with weights; see `tables.posts_of`
 
     @property
     def num_units(self) -> int:
@@ -267,6 +267,7 @@ def _view(data: Array, starts: Array, owners: Array, channels: Array, chosen: Ar
         "unit_channel": channels[text_of],
         "unit_text": text_of,
         "unit_start": unit_bounds,
+        "unit_tips": _tips(key, unit_bounds),
         "token_key": key,
         "token_value": value,
         "token_from": (tokens.starts - shift).astype(np.int32),
@@ -274,10 +275,21 @@ def _view(data: Array, starts: Array, owners: Array, channels: Array, chosen: Ar
         "token_capital": capital,
     }
     gram = WORD_GRAM if kind == "words" else CODE_GRAM
-    grams = gram_hashes(key, unit_bounds, gram) if kind == "words" else gram_keys(tokens, unit_bounds, gram)
+    grams = gram_hashes(key, unit_bounds, gram) if kind == "words" else gram_keys(tokens, unit_bounds, gram, everything())
+    coarse = fill_bitmap(coarse_grams(key, np.flatnonzero(grams), gram)) if kind == "code" else np.zeros(0, np.uint64)
     pairs = gram_hashes(key, unit_bounds, 2) if kind == "words" else np.zeros(len(key), np.uint64)
-    weights = {name: np.zeros(0, np.float32) for name in ("token_alone", "token_second", "token_weight", "gram_weight", "information", "lead")}
-    return View(gram=gram, **known, **tables_of(gram, grams, pairs, known, benchmark_of), **weights)
+    names = ("token_alone", "token_second", "token_weight", "gram_weight", "information", "lead", "posts")
+    weights = {name: np.zeros(0, np.float32) for name in names}
+    return View(gram=gram, coarse=coarse, **known, **tables_of(gram, grams, pairs, known, benchmark_of), **weights)
+
+
+def _tips(keys: Array, bounds: Array) -> Array:
+    """Return the first two and last two of the tokens of each unit, one after another; 0 for a unit without two."""
+    first, last = bounds[:-1], bounds[1:]
+    result = np.zeros((len(first), 4), keys.dtype)
+    whole = np.flatnonzero(last - first >= 2)
+    result[whole] = keys[np.stack([first, first + 1, last - 2, last - 1], 1)[whole]]
+    return result.reshape(-1)
 
 
 def _arrays(index: Index) -> dict[str, Array]:

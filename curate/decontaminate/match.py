@@ -49,7 +49,7 @@ MATCHES = pa.schema(
 MAX_EXCERPT, CONTEXT = 1200, 80  # characters
 MARK_BYTES = 4096
 JOIN_BYTES = 400  # channels of one item that are nearer than this are one match
-NUMBERS_MERIT, WHOLE_MERIT = 0.2, 0.1  # what equal numbers, and all of the text, add to a claim, as shares of what was found
+NUMBERS_MERIT, EXACT_MERIT, WHOLE_MERIT = 0.2, 0.1, 0.1  # what equal numbers, equal words, and all of the text add to a claim, as shares
 WHOLE_SCORE, EQUAL_MERIT = 0.9, 0.97  # from here on it is all of the text; a claim of so much of the best one shares the place
 ANSWER_TOKENS = 60  # the answer is looked for so far behind the question
 Array = NDArray[Any]
@@ -72,12 +72,20 @@ class Hit:
     item_start: int
     item_end: int
     channels: set[str] = field(default_factory=set)
-    merits: dict[tuple[str, int], float] = field(default_factory=dict)  # per channel and unit that was found: how well it explains the place
+    merits: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # per channel and unit: what was found, and that with its merit
+    wholes: dict[str, float] = field(default_factory=dict)  # per channel: all of its information
 
     def merit(self) -> float:
         """Return how well the item explains the place. Its question with its choices is not counted beside both."""
-        apart, both = (sum(merit for (channel, _), merit in self.merits.items() if ("+" in channel) == joined) for joined in (False, True))
-        return max(apart, both)
+        sums = {True: 0.0, False: 0.0}
+        for channel, whole in self.wholes.items():
+            founds, merits = zip(*(pair for (name, _), pair in self.merits.items() if name == channel), strict=True)
+            sums["+" in channel] += sum(merits) + WHOLE_MERIT * sum(founds) * (sum(founds) >= WHOLE_SCORE * whole)
+        return max(sums.values())
+
+    def goes_on(self, other: Hit) -> bool:
+        """Whether `other` is the unit before or behind one of this hit's, of one text."""
+        return any(a == b and abs(u - v) == 1 for a, u in self.merits for b, v in other.merits)
 
     def rank(self) -> tuple[float, ...]:
         """Order among matches that claim one place: the smaller the better. An item of which more channels are there goes first."""
@@ -121,6 +129,22 @@ def _hits(batch: pa.RecordBatch, view: View, index: Index) -> Iterator[Hit]:
                 yield hit
 
 
+def _beyond(block: Block, view: View, unit: int, found: Alignment) -> dict[int, float]:
+    """Return the information of the units before and behind one that is there to its edge, as far as the document has their words too."""
+    first, last = int(view.unit_start[unit]), int(view.unit_start[unit + 1])
+    piece, result = int(block.piece_of[found.first]), {}
+    begin, end = int(block.bounds[piece]), int(block.bounds[piece + 1])
+    if found.item_last == last - first - 1 and unit + 1 < view.num_units and view.unit_text[unit + 1] == view.unit_text[unit]:
+        size = min(int(view.unit_start[unit + 2]) - last, end - found.last - 1)
+        same = view.token_key[last : last + size] == block.keys[found.last + 1 : found.last + 1 + size]
+        result[unit + 1] = float(view.token_weight[last : last + size][np.logical_and.accumulate(same)].sum())
+    if found.item_first == 0 and unit > 0 and view.unit_text[unit - 1] == view.unit_text[unit]:
+        size = min(first - int(view.unit_start[unit - 1]), found.first - begin)
+        same = view.token_key[first - size : first] == block.keys[found.first - size : found.first]
+        result[unit - 1] = float(view.token_weight[first - size : first][np.logical_and.accumulate(same[::-1])[::-1]].sum())
+    return result
+
+
 def _hit(block: Block, view: View, index: Index, candidate: int, score: float, threshold: float) -> Hit | None:
     unit = int(block.candidates[candidate, 0])
     found = alignment(block, view, index, candidate)
@@ -138,25 +162,34 @@ def _hit(block: Block, view: View, index: Index, candidate: int, score: float, t
     same = here == there or squeezed(here.decode("utf-8", "replace")) == squeezed(there.decode("utf-8", "replace"))
     item = int(view.unit_item[unit])
     channels = set(channel.split("+"))
+    name = variant(block, view, found, same, channel, (score - threshold) * float(view.information[unit]))
+    said, exact = float(block.found[candidate]), bool(found.matched[found.item_first : found.item_last + 1].all()) and not found.alike
     if channel == "question" and view is index.words and _has_answer(block, index, item, found, piece):
         channels.add("answer")
-    numbers = 1.0 if found.numbers_equal is None else found.numbers_equal
+    merit = 1 + NUMBERS_MERIT * (1.0 if found.numbers_equal is None else found.numbers_equal) + EXACT_MERIT * exact
     return Hit(
         row=row,
         item=item,
         channel=channel,
-        variant=variant(block, view, found, same, channel, (score - threshold) * float(view.information[unit])),
+        variant=name,
         score=score,
         threshold=threshold,
-        information=float(block.found[candidate]),
+        information=said,
         numbers_equal=found.numbers_equal,
         start=start - offset,
         end=end - offset,
         item_start=low,
         item_end=high,
         channels=channels,
-        merits={(channel, unit): float(block.found[candidate]) * (1 + NUMBERS_MERIT * numbers + WHOLE_MERIT * (score >= WHOLE_SCORE))},
+        merits={(channel, at): (told, told * merit) for at, told in {unit: said, **_beyond(block, view, unit, found)}.items()},
+        wholes={channel: _whole(view, unit)},
     )
+
+
+def _whole(view: View, unit: int) -> float:
+    """Return the information of all of the text that a unit is of; its units follow each other."""
+    first, last = np.searchsorted(view.unit_text, view.unit_text[unit], "left"), np.searchsorted(view.unit_text, view.unit_text[unit], "right")
+    return float(view.information[first:last].sum())
 
 
 def _has_answer(block: Block, index: Index, item: int, found: Alignment, piece: int) -> bool:
@@ -203,10 +236,11 @@ def _same_place(a: Hit, b: Hit) -> bool:
 
 def _join(a: Hit, b: Hit) -> Hit:
     best, other = (a, b) if (a.variant == SIBLING, -a.information) <= (b.variant == SIBLING, -b.information) else (b, a)
-    if (best.variant == SIBLING) == (other.variant == SIBLING):
+    if (best.variant == SIBLING) == (other.variant == SIBLING) or best.goes_on(other):
         best.channels = best.channels | other.channels
         best.start, best.end = min(a.start, b.start), max(a.end, b.end)
-        best.merits = {name: max(one.merits.get(name, 0.0) for one in (a, b)) for name in sorted({*a.merits, *b.merits})}
+        best.merits = {name: max(one.merits.get(name, (0.0, 0.0)) for one in (a, b)) for name in sorted({*a.merits, *b.merits})}
+        best.wholes = {**a.wholes, **b.wholes}
     return best
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.decontaminate.fold import fold_table
-from curate.decontaminate.walk import BRACKET, COMMAND, ENTITY, HYPHEN, MAX_ENTITY_BYTES, MULTIPLIER, TAG, walk_pieces
+from curate.decontaminate.walk import BRACKET, COMMAND, ENTITY, HYPHEN, MAX_ENTITY_BYTES, MULTIPLIER, TAG, WIDE, walk_pieces
 
 Bytes = NDArray[np.uint8]
 Hashes = NDArray[np.uint64]
@@ -208,29 +208,31 @@ def word_hash(word: str) -> int:
 
 @cache
 def tables() -> tuple[Any, ...]:
-    """Return the arrays that `walk` reads: class, reading, ASCII class, and a hash table of names with their meanings."""
+    """Return the arrays that `walk` reads: class, reading, class of a byte, a hash table of names with their meanings, a bitmap of number words."""
     kind, reading = fold_table()
-    ascii_kind = kind[:128].copy()
+    byte_kind = np.full(256, WIDE, kind.dtype)
+    byte_kind[:128] = kind[:128]
     for char, value in {"<": TAG, "&": ENTITY, "\\": COMMAND, "-": HYPHEN, "]": BRACKET}.items():
-        ascii_kind[ord(char)] = value
+        byte_kind[ord(char)] = value
     meanings: dict[int, int] = {}
     for name, chars in html.entities.html5.items():
         if name.endswith(";") and len(name) <= MAX_ENTITY_BYTES and len(chars) == 1:
             meanings[word_hash("&" + name[:-1])] = ord(chars)
     meanings.update({word_hash("<" + name): 1 for name in INLINE_TAGS})
     meanings.update({word_hash("\\" + name): 1 for name in FORMATTING})
-    for value, word in enumerate(NUMBER_WORDS):
-        meanings[word_hash(word)] = value
-    for i, word in enumerate(TENS):
-        meanings[word_hash(word)] = 20 + 10 * i
-    meanings.update({word_hash(word): value for word, value in SCALES.items()})
+    spoken = {word: value for value, word in enumerate(NUMBER_WORDS)} | {word: 20 + 10 * i for i, word in enumerate(TENS)} | SCALES
+    numerals = np.zeros(64, np.uint64)
+    for word, value in spoken.items():
+        key = word_hash(word)
+        meanings[key] = value
+        numerals[key >> 58] |= np.uint64(1 << (key >> 52 & 63))
     keys, slots = np.zeros(8192, np.uint64), np.zeros(8192, np.int64)
     for key, meaning in meanings.items():
         slot = key & 8191
         while keys[slot]:
             slot = (slot + 1) & 8191
         keys[slot], slots[slot] = key, meaning
-    result = (kind, reading, ascii_kind, keys, slots)
+    result = (kind, reading, byte_kind, keys, slots, numerals)
     for array in result:
         array.flags.writeable = False
     return result

@@ -19,8 +19,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from curate.decontaminate.lookup import seems_in
 from curate.decontaminate.normalize import Bytes, Hashes, Places, read_only
 from curate.decontaminate.walk import MULTIPLIER
 from curate.kernels.compiled import compiled, inlined
@@ -263,20 +263,26 @@ def walk_shapes(data: Any, begins: Any, stops: Any, keys: Any, kind: Any, shapes
 
 
 @compiled
-def shape_grams(shapes: Any, names: Any, bounds: Any, size: int, backs: Any, keys: Any) -> None:
+def shape_grams(shapes: Any, names: Any, bounds: Any, size: int, coarse: Any, backs: Any, keys: Any) -> None:
     """Fill keys[i] with the hash of the `size` tokens at i, identifiers spelled by distance; 0 where it is not code.
 
-    `backs`, uint8, is room for how far behind its last use each identifier is.
+    It is 0 too where `coarse` turns the n-gram away: a bitmap of hashes that all identifiers are equal in (`coarse_grams`), which go on
+    from token to token. `backs`, uint8, is room for how far behind its last use each identifier is.
     """
     keys[:] = 0
+    power = np.uint64(1)
+    for _ in range(size - 1):
+        power *= MULTIPLIER
     for piece in range(len(bounds) - 1):
         begin, last = bounds[piece], bounds[piece + 1] - size + 1
-        marks, upto = 0, begin
+        marks, upto, rolled = 0, begin, np.uint64(0)
         for j in range(begin, min(begin + size - 1, bounds[piece + 1])):
             marks += _is_mark(shapes[j])
+            rolled = rolled * MULTIPLIER + shapes[j]
         for i in range(begin, last):
             marks += _is_mark(shapes[i + size - 1])
-            if marks >= MIN_MARKS:
+            rolled = rolled * MULTIPLIER + shapes[i + size - 1]
+            if marks >= MIN_MARKS and seems_in(coarse, rolled):
                 for j in range(max(i, upto), i + size):
                     backs[j] = _back(shapes, names, begin, j, size)
                 upto, h = i + size, np.uint64(0)
@@ -288,6 +294,7 @@ def shape_grams(shapes: Any, names: Any, bounds: Any, size: int, backs: Any, key
                     h ^= h >> np.uint64(31)
                 keys[i] = h | np.uint64(1)
             marks -= _is_mark(shapes[i])
+            rolled -= shapes[i] * power
 
 
 @compiled
@@ -297,14 +304,18 @@ def code_spans(data: Any, offsets: Any, kind: Any, rows: Any, begins: Any, ends:
     A span begins and ends SPAN_MARGIN bytes around places where DENSE_BYTES bytes have DENSE_MARKS marks of code, at a line's end.
     """
     n, room = 0, len(rows)
+    places = np.empty(DENSE_MARKS, np.int64)  # of the last marks
     for row in range(len(offsets) - 1):
         first, last = offsets[row], offsets[row + 1]
-        marks, upto = 0, first  # `upto`: the end of the span in hand
-        for p in range(first, last):
-            marks += kind[data[p]] == 3
-            if p - first >= DENSE_BYTES:
-                marks -= kind[data[p - DENSE_BYTES]] == 3
-            if marks < DENSE_MARKS or p < upto - SPAN_MARGIN:
+        places[:] = first - DENSE_BYTES
+        at, upto = 0, first  # `upto`: the end of the span in hand
+        for here in range(first, last):
+            if kind[data[here]] != 3:
+                continue
+            places[at] = here
+            at = (at + 1) % DENSE_MARKS
+            p = max(here, upto - SPAN_MARGIN)
+            if p >= min(last, places[at] + DENSE_BYTES):  # the bytes from `here` on before which there are enough marks are in the span
                 continue
             if upto == first or p - SPAN_MARGIN > upto:
                 begin = max(upto, p - SPAN_MARGIN)
@@ -330,8 +341,16 @@ def spans_of_code(data: Bytes, offsets: Places) -> tuple[Places, Places, Places]
         room = n
 
 
-def gram_keys(shapes: Shapes, bounds: Places, size: int) -> NDArray[np.uint64]:
-    """Return the n-gram key at each token of `shapes`."""
+def gram_keys(shapes: Shapes, bounds: Places, size: int, coarse: Hashes) -> Hashes:
+    """Return the n-gram key at each token of `shapes`, 0 where `coarse` turns it away; see `shape_grams`."""
     keys = np.empty(len(shapes), np.uint64)
-    shape_grams(shapes.shapes, shapes.names, bounds, size, np.empty(len(shapes), np.uint8), keys)
+    shape_grams(shapes.shapes, shapes.names, bounds, size, coarse, np.empty(len(shapes), np.uint8), keys)
     return keys
+
+
+def coarse_grams(shapes: Hashes, places: Places, size: int) -> Hashes:
+    """Return the hash of the `size` tokens at each place, all identifiers equal."""
+    result = np.zeros(len(places), np.uint64)
+    for step in range(size):
+        result = result * MULTIPLIER + shapes[places + step]
+    return result

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.decontaminate.lookup import fill_table
+from curate.decontaminate.lookup import POST_WEIGHT, fill_bitmap, fill_table
 
 MAX_POSTINGS, RARE_POSTINGS = 96, 8
 UNIT_SHARE = 0.1  # what one more item with an n-gram counts, in occurrences in the background
@@ -49,9 +49,8 @@ def tables_of(gram: int, grams: Array, pairs: Array, tokens: dict[str, Any], ben
     keys, token_gram = _numbered(grams)
     post_start, post_unit = _postings(token_gram, unit_of, len(keys), gram)
     present = np.flatnonzero(token_gram >= 0)
-    slot_key, slot_gram, bitmap = fill_table(keys)
-    word_slot_key, word_slot, _ = fill_table(words)
-    pair_slot_key, pair_slot, _ = fill_table(pair_keys)
+    leads = np.diff(post_start) > 0
+    payload = np.arange(len(keys), dtype=np.uint64) | np.where(leads, post_start[:-1], 0xFFFFFFFF).astype(np.uint64) << np.uint64(32)
     return {
         "token_run": grams,
         "token_gram": token_gram,
@@ -65,13 +64,10 @@ def tables_of(gram: int, grams: Array, pairs: Array, tokens: dict[str, Any], ben
         "word_count": np.bincount(token_word[fresh], minlength=len(words)).astype(np.int32),
         "post_start": post_start,
         "post_unit": post_unit,
-        "slot_key": slot_key,
-        "slot_gram": slot_gram,
-        "bitmap": bitmap,
-        "word_slot_key": word_slot_key,
-        "word_slot": word_slot,
-        "pair_slot_key": pair_slot_key,
-        "pair_slot": pair_slot,
+        "slots": fill_table(keys, payload),
+        "bitmap": fill_bitmap(keys[leads]),
+        "word_slots": fill_table(words),
+        "pair_slots": fill_table(pair_keys),
     }
 
 
@@ -132,6 +128,14 @@ def _postings(token_gram: Array, unit_of: Array, num_grams: int, gram: int) -> t
     pairs = np.unique(token_gram[kept].astype(np.int64) << 32 | unit_of[kept])
     post_start = np.concatenate([[0], np.cumsum(np.bincount(pairs >> 32, minlength=num_grams))]).astype(np.int64)
     return post_start, (pairs & 0xFFFFFFFF).astype(np.int32)
+
+
+def posts_of(post_start: Array, post_unit: Array, gram_weight: Array) -> Array:
+    """Return the postings as `lookup.events` walks them, uint64 [P]: weight << 32 | whether it is its n-gram's last << 31 | unit."""
+    weight = np.ceil(np.repeat(gram_weight.astype(np.float64), np.diff(post_start)) * POST_WEIGHT).astype(np.uint64)
+    last = np.zeros(len(post_unit), np.uint64)
+    last[post_start[1:][np.diff(post_start) > 0] - 1] = 1
+    return weight << np.uint64(32) | last << np.uint64(31) | post_unit.astype(np.uint64)
 
 
 def _shares(grams: Array, items: Array, benchmark_of: Array, num_grams: int) -> Array:

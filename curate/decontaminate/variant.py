@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 
 from curate.decontaminate.blocks import Block
 from curate.decontaminate.index import Index, View
-from curate.decontaminate.lookup import ALIKE, EDGE, align_runs, align_words
 from curate.decontaminate.normalize import read_only
+from curate.decontaminate.score import ALIKE, EDGE, align_runs, align_words
 
 Array = NDArray[Any]
 SIBLING = "template_sibling"
@@ -40,6 +40,7 @@ MIN_DENSITY = 0.75  # share of the tokens, between the first and the last that a
 MIN_SPAN_DENSITY = 0.67  # the same between the first and the last of all
 FRAGMENT, MIN_FRAGMENT_DENSITY = 0.3, 0.85  # where so much of the item is missing, what is there must be much as it was
 SCANT_MARGIN, SCANT_NAMES = 1.5, 0.5  # with so little evidence to spare it must be exactly as it was, or but for names
+TELLING = 1.0  # so much that is replaced makes another question, where there is little evidence to spare
 MOSTLY_MISSING, WEAK_MARGIN = 0.45, 2.0  # and where so much is, with little evidence to spare, it must not be cut from a sentence
 BREAK = re.compile(rb"[\n.?!:>]|.{40}")
 MOST_OF_IT = 0.6  # of what an item says must be there where words and numbers differ
@@ -54,12 +55,15 @@ class Alignment:
 
     `matched` bool [M]; `targets` int64 [M], token of the block, or -1; `first`, `last`: tokens of the block, inclusive;
     `item_first`, `item_last`: tokens of the unit, inclusive; `numbers_equal`: share of the matched numbers, None without any;
-    `density`: share of the tokens that are matched, between the first and the last run of at least LONG_RUN tokens.
-    `alike`: whether any word or number of what is matched has a typing error; `share`: of the unit's weights that is matched.
+    `named` bool [M]: tokens with a capital where the document has others with one in the same place: other names;
+    `density`: share of the tokens but those that are matched, between the first and the last run of at least LONG_RUN tokens.
+    `alike`: whether any word or number of what is matched has a typing error; `share`: of the unit's weights that is matched; `replaced`:
+    the weights, in telling words, of what is missing between the first and the last token that is matched, but for names.
     """
 
     matched: Array
     targets: Array
+    named: Array
     first: int
     last: int
     item_first: int
@@ -69,6 +73,7 @@ class Alignment:
     density: float
     alike: bool
     share: float
+    replaced: float
 
 
 def alignment(block: Block, view: View, index: Index, candidate: int) -> Alignment:
@@ -98,33 +103,49 @@ def alignment(block: Block, view: View, index: Index, candidate: int) -> Alignme
     row = np.convolve(number, [1, 1, 1])[1:-1] == 3  # in lists of numbers it is not known which is which
     numbers = at[number & ~row] if not view.is_code else at[:0]
     same = block.values[targets[numbers]] == values[numbers]
-    clean = same | np.array([not _is_typo(block, view, index, unit, int(i), int(targets[i])) for i in numbers], np.bool_)
+    clean = same.copy()
+    clean[~same] = [not _is_typo(block, view, index, unit, int(i), int(targets[i])) for i in numbers[~same]]
     numbers, same = numbers[clean], same[clean]
     equal = float(same.mean()) if len(numbers) else None
     firm = np.flatnonzero(matched & (lengths >= LONG_RUN)) if (lengths >= LONG_RUN).any() else at
-    density = float(matched[firm[0] : firm[-1] + 1].mean())
+    named = _named(matched, targets, view.token_capital[a:b], block.capital)
+    density = float(matched[firm[0] : firm[-1] + 1][~named[firm[0] : firm[-1] + 1]].mean())
     weights = view.token_weight[a:b]
     share = float(weights[matched].sum() / max(float(weights.sum()), 1e-6))
+    inside = slice(int(at[0]), int(at[-1]) + 1)
+    replaced = float(weights[inside][~matched[inside] & ~named[inside]].sum())
     places = (int(targets[at].min()), int(targets[at].max()), int(at[0]), int(at[-1]))
-    return Alignment(matched, targets, *places, len(numbers), equal, density, bool(alike.any() or not clean.all()), share)
+    return Alignment(matched, targets, named, *places, len(numbers), equal, density, bool(alike.any() or not clean.all()), share, replaced)
 
 
 def _extend(matched: Array, targets: Array, unit_keys: Array, keys: Array, first: int, last: int) -> None:
     """Match single equal tokens too, where they go on from a matched one or stand opposite each other in a gap of equal length."""
     at = np.flatnonzero(matched).tolist()
+    low, high = max(first, int(targets[at].min()) - len(matched)), min(last, int(targets[at].max()) + len(matched))
+    own, there, places = unit_keys.tolist(), keys[low:high].tolist(), (targets - low).tolist()
     for i, j in [*itertools.pairwise(at), (at[-1], len(matched)), (-1, at[0])]:
         if i >= 0:
-            while i + 1 < j and targets[i] + 1 < last and unit_keys[i + 1] == keys[targets[i] + 1]:
-                matched[i + 1], targets[i + 1] = True, targets[i] + 1
+            while i + 1 < j and places[i] + 1 < len(there) and own[i + 1] == there[places[i] + 1]:
+                matched[i + 1], places[i + 1] = True, places[i] + 1
                 i += 1
         if j < len(matched):
-            while j - 1 > i and targets[j] - 1 >= first and unit_keys[j - 1] == keys[targets[j] - 1]:
-                matched[j - 1], targets[j - 1] = True, targets[j] - 1
+            while j - 1 > i and places[j] - 1 >= 0 and own[j - 1] == there[places[j] - 1]:
+                matched[j - 1], places[j - 1] = True, places[j] - 1
                 j -= 1
-        if i >= 0 and j < len(matched) and targets[j] - targets[i] == j - i:
+        if i >= 0 and j < len(matched) and places[j] - places[i] == j - i:
             for k in range(i + 1, j):
-                if unit_keys[k] == keys[targets[i] + k - i]:
-                    matched[k], targets[k] = True, targets[i] + k - i
+                if own[k] == there[places[i] + k - i]:
+                    matched[k], places[k] = True, places[i] + k - i
+    targets[matched] = np.array(places)[matched] + low
+
+
+def _named(matched: Array, targets: Array, unit_capital: Array, capital: Array) -> Array:
+    """Return which tokens, bool [M], are names with another name in their place, in gaps of equal length."""
+    named = np.zeros(len(matched), np.bool_)
+    for i, j in itertools.pairwise(np.flatnonzero(matched).tolist()):
+        if j - i > 1 and targets[j] - targets[i] == j - i:
+            named[i + 1 : j] = unit_capital[i + 1 : j] & capital[targets[i] + 1 : targets[j]]
+    return named
 
 
 def _is_typo(block: Block, view: View, index: Index, unit: int, token: int, place: int) -> bool:
@@ -212,7 +233,9 @@ def variant(block: Block, view: View, found: Alignment, same_text: bool, channel
         return SIBLING
     if fragment and holes and margin < (SCANT_NAMES if _capitals(block, found) else SCANT_MARGIN):  # a template's words around another's
         return SIBLING
-    span = found.matched[found.item_first : found.item_last + 1]
+    if found.replaced >= TELLING and margin < SCANT_MARGIN:  # another sentence of that form
+        return SIBLING
+    span = found.matched[found.item_first : found.item_last + 1][~found.named[found.item_first : found.item_last + 1]]
     if "choices" not in channel and (found.density < (MIN_FRAGMENT_DENSITY if fragment else MIN_DENSITY) or span.mean() < MIN_SPAN_DENSITY):
         return SIBLING
     if equal is not None and ((fragment and equal < 1) or (channel == "solution" and equal < 0.8)):

@@ -16,7 +16,7 @@ from curate.kernels.compiled import compiled, inlined
 
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 NUMBER = np.uint64(0x4E554D4245520001)  # the hash of every number token
-ENTITY, TAG, COMMAND, HYPHEN, BRACKET = 6, 7, 8, 9, 10  # more classes, for ASCII only
+ENTITY, TAG, COMMAND, HYPHEN, BRACKET, WIDE = 6, 7, 8, 9, 10, 11  # more classes, of bytes; WIDE is no ASCII
 MAX_TAG_BYTES, MAX_MARK_BYTES, MAX_LINK_BYTES, MAX_ENTITY_BYTES = 400, 120, 300, 12
 
 
@@ -179,13 +179,43 @@ def _is_option(data: Any, begin: Any, end: Any, first: Any, last: Any, number: A
     return not number or before == 10
 
 
-@inlined
-def _between(data: Any, p: Any, end: Any, ascii_kind: Any, letters: Any, apart: Any) -> Any:
-    """Step over what separates words, if none is in hand: half of all mathematics. Return (place, whether it was more than blanks)."""
-    while letters == 0 and p < end and data[p] < 128 and ascii_kind[data[p]] == SEPARATOR:
-        apart |= data[p] > 32 and data[p] != 62
-        p += 1
-    return p, apart
+@compiled
+def plain_words(
+    data: Any, p: Any, end: Any, byte_kind: Any, numerals: Any, n: Any, apart: Any, hashes: Any, values: Any, starts: Any, ends: Any, capital: Any
+) -> Any:
+    """Take words of ASCII letters and numbers with nothing but separators around them: most of a text, in a loop of few variables.
+
+    Return (number of tokens, place of what is no such word, whether more than blanks stands before it). Left to `walk` is what may be
+    an option letter, a line's number or a number's word, a number that may go on behind its mark, and what there is no room for.
+    """
+    room = len(hashes)
+    while True:
+        while p < end and byte_kind[data[p]] == SEPARATOR:
+            apart |= data[p] > 32 and data[p] != 62
+            p += 1
+        if p >= end or n == room:
+            return n, p, apart
+        first, h, kind = p, np.uint64(0), byte_kind[data[p]]
+        if kind == LETTER:
+            while p < end and byte_kind[data[p]] == LETTER:
+                h = _mix(h, np.uint64(data[p] | 32))
+                p += 1
+        elif kind == DIGIT:
+            while p < end and byte_kind[data[p]] == DIGIT:
+                h = _mix(h, np.uint64(data[p]))
+                p += 1
+        if p >= end or byte_kind[data[p]] != SEPARATOR or ((kind == DIGIT or p == first + 1) and (data[p] in (41, 44, 46, 58))):
+            return n, first, apart
+        key = _finish(h)
+        bit = key >> np.uint64(52)
+        if kind == DIGIT:
+            hashes[n], values[n], capital[n] = NUMBER, key | np.uint64(1), False
+        elif (numerals[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+            return n, first, apart
+        else:
+            hashes[n], values[n], capital[n] = key, 0, data[first] < 97
+        starts[n], ends[n] = first, p
+        n, apart = n + 1, False
 
 
 @inlined
@@ -195,9 +225,10 @@ def walk(
     end: Any,
     kind: Any,
     reading: Any,
-    ascii_kind: Any,
+    byte_kind: Any,
     keys: Any,
     slots: Any,
+    numerals: Any,
     hashes: Any,
     values: Any,
     starts: Any,
@@ -208,21 +239,20 @@ def walk(
 
     Stops before a token that the arrays have no room for, so that a walk can be taken up at the returned place.
     """
-    n: Any = np.int64(0)
-    p: Any = np.int64(begin)
-    h: Any = np.uint64(0)
-    letters: Any = np.int64(0)
-    first, last = p, p  # the token in hand: its hash, length, place
-    number: Any = False
-    upper: Any = False
+    n, p = np.int64(0), np.int64(begin)  # type: Any, Any
+    h, letters, first, last = np.uint64(0), np.int64(0), p, p  # type: Any, Any, Any, Any  # the token in hand: its hash, length, place
+    number, upper = False, False  # type: Any, Any
     apart = False  # whether more than blanks and hyphens stands before the token in hand
     pending: Any = np.int64(-1)  # the value of the number word that the last token was, for "twenty-five"
     while p <= end:
-        p, apart = _between(data, p, end, ascii_kind, letters, apart)
-        if p < end and data[p] < 128 and ascii_kind[data[p]] <= APOSTROPHE:  # the common case, without a call
-            k, code, size = np.int64(ascii_kind[data[p]]), np.int64(data[p]), np.int64(1)
+        if letters == 0 and p < end and byte_kind[data[p]] <= DIGIT:
+            more, p, apart = plain_words(data, p, end, byte_kind, numerals, n, apart, hashes, values, starts, ends, capital)
+            pending = np.int64(-1) if more > n else pending
+            n = more
+        if p < end and byte_kind[data[p]] <= APOSTROPHE:  # the common case, without a call
+            k, code, size = np.int64(byte_kind[data[p]]), np.int64(data[p]), np.int64(1)
         else:
-            k, code, size = _character(data, p, begin, end, kind, ascii_kind, keys, slots, letters)
+            k, code, size = _character(data, p, begin, end, kind, byte_kind, keys, slots, letters)
         inside = k == APOSTROPHE and letters and not number and p + size < end and (_is_letter(data[p + size]) or data[p + size] >= 128)
         if k == NOTHING or inside:
             p += size
@@ -261,7 +291,7 @@ def walk(
             letters += 1
             last = p + size
             if not number:  # the common case, in a tight loop
-                while last < end and data[last] < 128 and ascii_kind[data[last]] == LETTER:
+                while last < end and byte_kind[data[last]] == LETTER:
                     h = _mix(h, np.uint64(data[last] | 32))
                     letters += 1
                     last += 1
@@ -272,12 +302,12 @@ def walk(
 
 
 @inlined
-def _character(data: Any, p: Any, begin: Any, end: Any, kind: Any, ascii_kind: Any, keys: Any, slots: Any, letters: Any) -> Any:
+def _character(data: Any, p: Any, begin: Any, end: Any, kind: Any, byte_kind: Any, keys: Any, slots: Any, letters: Any) -> Any:
     """Return (class, code point, length) of what stands at `p`, which is no plain ASCII character; a blank behind the end."""
     if p >= end:
         return np.int64(SEPARATOR), np.int64(32), np.int64(1)
     if data[p] < 128:
-        return _markup(data, p, begin, end, np.int64(ascii_kind[data[p]]), keys, slots, kind, letters)
+        return _markup(data, p, begin, end, np.int64(byte_kind[data[p]]), keys, slots, kind, letters)
     code, size = _decode(data, p, end)
     if code < SIZE:
         return np.int64(kind[code]), code, size
@@ -339,9 +369,10 @@ def walk_pieces(
     stops: Any,
     kind: Any,
     reading: Any,
-    ascii_kind: Any,
+    byte_kind: Any,
     keys: Any,
     slots: Any,
+    numerals: Any,
     hashes: Any,
     values: Any,
     starts: Any,
@@ -352,7 +383,8 @@ def walk_pieces(
     """Walk several texts; return (number of texts done, place in the next one where the room ended, or 0)."""
     n = 0
     for i in range(len(begins)):
-        more, at = walk(data, begins[i], stops[i], kind, reading, ascii_kind, keys, slots, hashes[n:], values[n:], starts[n:], ends[n:], capital[n:])
+        room = (hashes[n:], values[n:], starts[n:], ends[n:], capital[n:])
+        more, at = walk(data, begins[i], stops[i], kind, reading, byte_kind, keys, slots, numerals, *room)
         bounds[i + 1] = n + more
         n += more
         if at < stops[i]:

@@ -32,8 +32,10 @@ from numpy.typing import NDArray
 
 from curate.decontaminate.blocks import Block, blocks
 from curate.decontaminate.index import CHANNEL_NAMES, Index, View, with_weights
-from curate.decontaminate.lookup import EDGE, find, gram_hashes
+from curate.decontaminate.lookup import everything, find, gram_hashes
 from curate.decontaminate.normalize import read_only
+from curate.decontaminate.score import EDGE
+from curate.decontaminate.tables import posts_of
 from curate.decontaminate.variant import SIBLING, alignment, variant
 from curate.decontaminate.walk import NUMBER
 from curate.kernels.compiled import compiled
@@ -116,18 +118,16 @@ def count_background(batches: Iterable[pa.RecordBatch], index: Index) -> Backgro
         skip[suspects] = True
         for block in blocks(batch, index, index.words):
             rows = block.rows[block.piece_of]
-            count_all(block.places, block.numbers, rows, skip, total.word_grams)
             view = index.words
-            for keys, slot_key, slots, counts in (
-                (block.keys, view.word_slot_key, view.word_slot, total.word_words),
-                (gram_hashes(block.keys, block.bounds, 2), view.pair_slot_key, view.pair_slot, total.word_pairs),
+            for keys, slots, counts in (
+                (block.runs, view.slots, total.word_grams),
+                (block.keys, view.word_slots, total.word_words),
+                (gram_hashes(block.keys, block.bounds, 2), view.pair_slots, total.word_pairs),
             ):
-                places, numbers = np.empty(len(keys), np.int64), np.empty(len(keys), np.int32)
-                n = find(keys, slot_key, slots, _everything(), places, numbers)
-                count_all(places[:n], numbers[:n], rows, skip, counts)
+                count_all(*_numbered(keys, slots), rows, skip, counts)
         seen = np.full(len(total.code_grams), -1, np.int64)
         for block in blocks(batch, index, index.code):
-            count_rows(block.places, block.numbers, block.rows[block.piece_of], skip, seen, total.code_grams)
+            count_rows(*_numbered(block.runs, index.code.slots), block.rows[block.piece_of], skip, seen, total.code_grams)
     return total
 
 
@@ -139,9 +139,11 @@ def for_calibration(batch: pa.RecordBatch) -> NDArray[np.bool_]:
     return np.array([zlib.crc32(str(name).encode()) % 3 == 0 for name in batch.column("id").to_pylist()], np.bool_)
 
 
-def _everything() -> Array:
-    """Return a bitmap that turns nothing away."""
-    return read_only(np.full(64, 0xFFFFFFFFFFFFFFFF, np.uint64))
+def _numbered(keys: Array, slots: Array) -> tuple[Array, Array]:
+    """Return the places, int64, of the keys that `slots` has, and their numbers, int64."""
+    places, payloads = np.empty(len(keys) + 1, np.int64), np.empty(len(keys), np.uint64)
+    n = find(keys, slots, everything(), places, payloads)
+    return places[:n], (payloads[:n] & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 def save_background(background: Background, path: Path) -> None:
@@ -209,7 +211,15 @@ def _word_weights(view: View, counts: Background) -> dict[str, Array]:
     if not len(view.token_key):
         empty = np.zeros(0, np.float32)
         none = np.zeros(view.num_units, np.float32)
-        return {"token_alone": empty, "token_second": empty, "token_weight": empty, "gram_weight": empty, "information": none, "lead": none}
+        return {
+            "token_alone": empty,
+            "token_second": empty,
+            "token_weight": empty,
+            "gram_weight": empty,
+            "information": none,
+            "lead": none,
+            "posts": np.zeros(0, np.uint64),
+        }
     starts, word, pair, gram = view.unit_start, view.token_word, view.token_pair, view.token_gram
     known = (counts.word_words, counts.word_pairs, counts.word_grams)
     before = np.arange(len(word)) - 1
@@ -242,6 +252,7 @@ def _word_weights(view: View, counts: Background) -> dict[str, Array]:
         "gram_weight": gram_weight,
         "information": information,
         "lead": _lead(view, gram_weight),
+        "posts": posts_of(view.post_start, view.post_unit, gram_weight),
     }
 
 
@@ -305,6 +316,7 @@ def _code_weights(view: View, counts: Background) -> dict[str, Array]:
         "gram_weight": gram_weight,
         "information": information,
         "lead": _lead(view, gram_weight),
+        "posts": posts_of(view.post_start, view.post_unit, gram_weight),
     }
 
 

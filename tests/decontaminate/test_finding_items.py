@@ -223,6 +223,36 @@ def test_two_questions_on_one_passage_share_what_is_left_of_it() -> None:
     assert [m["item_id"] for m in found(index, QUESTIONS[1] + ends[1])] == ["b"]
 
 
+def test_where_a_passage_is_cut_into_units_does_not_decide_whose_it_is() -> None:
+    """Questions on one long passage, of which the last fifth and the questions are missing."""
+    words = [first + second for first, second in itertools.product(WORDS, WORDS)]
+    random.Random(5).shuffle(words)
+    passage = " ".join(words[:260])
+    ends = (". Which valley did it fill?", ". " + " ".join(words[300:340]), ". " + " ".join(words[400:520]))
+    items = [Item("sums", name, f"f:{name}", {"question": passage + end}) for name, end in zip("abc", ends, strict=True)]
+    index = build_index(Items(items=items, sizes={"sums": 3}))
+    part = " ".join(passage.split()[:208])
+    assert {m["item_id"] for m in scan(batch_of([part]), index).to_pylist() if m["counted"]} == {"a", "b", "c"}
+
+
+def short_ones() -> Index:
+    """Return an index of short questions, some of which begin alike."""
+    texts = ["What was Rowena's attitude toward marble?", "Which of the copper lanterns is near the tunnel?"]
+    texts += [f"Which of the following statements best describes the {word} of a {other}?" for word, other in itertools.pairwise(WORDS)]
+    items = [Item("quiz", f"s{i}", f"s:{i}", {"question": text}) for i, text in enumerate(texts)]
+    return build_index(Items(items=items, sizes={"quiz": len(items)}))
+
+
+def test_another_name_in_a_short_question_hides_nothing() -> None:
+    (match,) = found(short_ones(), "What was Ottokar's attitude toward marble?")
+    assert (match["item_id"], match["variant"], match["counted"]) == ("s0", "names_changed", True)
+
+
+def test_another_short_question_of_the_same_form_is_not_counted() -> None:
+    assert not any(m["counted"] for m in found(short_ones(), "Which of the violin saddles is near the tunnel?"))
+    assert not any(m["counted"] for m in found(short_ones(), "Which of the following statements best describes the weight of a spoon?"))
+
+
 def test_a_fragment_with_other_numbers_is_taken_for_another_instance(index: Index) -> None:
     fragment = " ".join(QUESTIONS[0].split()[:22])
     assert [m["variant"] for m in found(index, fragment)] == ["truncated"]

@@ -135,3 +135,15 @@ def test_markup_that_never_ends_costs_no_quadratic_time() -> None:
     for text in ("<" * 200_000, "<a " * 60_000, "](" * 100_000, "&" * 200_000, "<!--" * 30_000, "<<1" * 60_000, "\\" * 200_000):
         assert len(tokenize(text)) <= 60_000
     assert len(text_bytes("")) == 0
+
+
+PIECES = ["hens", "a", "I", "B", "twenty", "five", "two", "hundred", "don't", "Beate", "7", "100", "2024", "3.14", "1,000", "x2", "twentyfold"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from([" ", ", ", ". ", "; ", "\n", " (", ") ", ": ", "-", " $"])), max_size=30))
+def test_plain_words_are_read_as_words_in_disguise_are(parts: list[tuple[str, str]]) -> None:
+    """An invisible character in a word or number takes it off the way that most words go."""
+    text = "".join(piece + gap for piece, gap in parts)
+    plain, hidden = (tokenize(one) for one in (text, re.sub(r"[A-Za-z]{2,}|\d{3,}", lambda m: f"{m[0][0]}\u200b{m[0][1:]}", text)))
+    for name in ("hashes", "values", "capital"):
+        assert (getattr(plain, name) == getattr(hidden, name)).all()

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.decontaminate.lookup import (
+from curate.decontaminate.lookup import POST_WEIGHT, events, everything, fill_bitmap, fill_table, find, gram_hashes
+from curate.decontaminate.match import character_marks, characters_before
+from curate.decontaminate.normalize import read_only
+from curate.decontaminate.score import (
     ALIKE_SHARE,
     DIVERGE_COST,
     EDGE,
@@ -20,11 +23,18 @@ from curate.decontaminate.lookup import (
     MIN_ALIKE_BYTES,
     NAME_COST,
     NEAR,
-    gram_hashes,
     score,
 )
-from curate.decontaminate.match import character_marks, characters_before
-from curate.decontaminate.shapes import DENSE_BYTES, DENSE_MARKS, spans_of_code
+from curate.decontaminate.shapes import (
+    DENSE_BYTES,
+    DENSE_MARKS,
+    SPAN_MARGIN,
+    coarse_grams,
+    gram_keys,
+    shapes_of_pieces,
+    spans_of_code,
+)
+from curate.decontaminate.tables import posts_of
 
 RUN = 3
 
@@ -195,6 +205,86 @@ def test_every_dense_place_is_in_a_span(parts: list[str]) -> None:
             if sum(marks[max(0, p + 1 - DENSE_BYTES) : p + 1]) >= DENSE_MARKS:
                 place = offsets[row] + p
                 assert ((rows == row) & (begins <= place) & (place < ends)).any()
+    assert [*zip(rows.tolist(), ends.tolist(), strict=True)] == slow_ends(texts, offsets.tolist())
+
+
+def slow_ends(texts: list[bytes], offsets: list[int]) -> list[tuple[int, int]]:
+    """Return (row, end) of the spans, looking at every byte."""
+    spans: list[tuple[int, int]] = []
+    for row, text in enumerate(texts):
+        marks, upto = [byte in b"=()[]{}<>+*/%|&^~@" for byte in text], 0
+        for p in range(len(text)):
+            if sum(marks[max(0, p + 1 - DENSE_BYTES) : p + 1]) < DENSE_MARKS or p < upto - SPAN_MARGIN:
+                continue
+            if upto and p - SPAN_MARGIN <= upto:
+                spans.pop()
+            upto = min(len(text), p + SPAN_MARGIN + DENSE_BYTES)
+            spans.append((row, offsets[row] + upto))
+    return spans
+
+
+@given(st.integers(0, 1_000_000))
+def test_known_keys_are_found_and_no_others(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    keys = np.unique(rng.integers(1, 2**64, int(rng.integers(0, 200)), np.uint64))
+    asked = np.concatenate([rng.permutation(keys)[: len(keys) // 2], rng.integers(0, 2**64, 100, np.uint64), np.zeros(3, np.uint64)])
+    known = {key: i for i, key in enumerate(keys.tolist())}
+    expected = [(place, known[key]) for place, key in enumerate(asked.tolist()) if key in known]
+    for bitmap in (fill_bitmap(keys), everything()):
+        places, payloads = np.empty(len(asked) + 1, np.int64), np.empty(len(asked), np.uint64)
+        n = find(asked, read_only(fill_table(keys)), read_only(bitmap), places, payloads)
+        assert [*zip(places[:n].tolist(), payloads[:n].tolist(), strict=True)] == expected
+
+
+@given(st.integers(0, 1_000_000))
+def test_events_are_of_units_that_a_piece_has_enough_of(seed: int) -> None:
+    rng = random.Random(seed)
+    units, size = 6, 4
+    keys = [[rng.randint(1, 9) for _ in range(size)] for _ in range(units)]
+    posts = [sorted(rng.sample(range(units), rng.randint(0, 3))) for _ in range(8)]
+    weights = [rng.choice([0.25, 0.5, 1.0]) for _ in posts]
+    starts = np.cumsum([0, *map(len, posts)])
+    packed = posts_of(starts, np.array([unit for own in posts for unit in own], np.int32), np.array(weights, np.float32))
+    pieces = [[rng.randint(1, 9) for _ in range(rng.randint(1, 12))] for _ in range(3)]
+    bounds = np.cumsum([0, *map(len, pieces)])
+    known = [(place, rng.randrange(8)) for place in range(int(bounds[-1])) if rng.random() < 0.7]
+    limits, usual = [rng.choice([0.5, 1.0]) for _ in range(units)], [rng.choice([1.0, 2.0]) for _ in range(units)]
+    expected = []
+    for piece, tokens in enumerate(pieces):
+        inside = [(at, place - int(bounds[piece]), gram) for at, (place, gram) in enumerate(known) if bounds[piece] <= place < bounds[piece + 1]]
+        for unit in range(units):
+            own = [(at, place) for at, place, gram in inside if unit in posts[gram]]
+            total = sum(weights[gram] for _, _, gram in inside if unit in posts[gram])
+            for at, place in own:
+                begins = set(tokens[max(0, place - size) : place + 1]) & set(keys[unit][:2])
+                ends = set(tokens[place : place + size + 1]) & set(keys[unit][-2:])
+                if total >= usual[unit] or (total >= limits[unit] and begins and ends):
+                    expected.append(unit << 32 | at)
+    payloads = np.array([(int(starts[g]) if posts[g] else 0xFFFFFFFF) << 32 | g for _, g in known], np.uint64)
+    arrays = [np.array([place for place, _ in known], np.int64), payloads, np.repeat(np.arange(3), np.diff(bounds)), bounds]
+    arrays += [np.array([t for tokens in pieces for t in tokens], np.uint64), packed, np.arange(units + 1) * size]
+    arrays += [np.array([k for own in keys for k in (*own[:2], *own[-2:])], np.uint64)]
+    arrays += [(np.array(some) * POST_WEIGHT).astype(np.int32) for some in (limits, usual)]
+    sums, result = np.zeros(units, np.int32), np.empty(200, np.uint64)
+    n = events(*(read_only(array) for array in arrays), sums, result)
+    assert sorted(result[:n].tolist()) == sorted(expected)
+    assert not sums.any()
+    if expected:
+        assert events(*(read_only(array) for array in arrays), sums, np.empty(len(expected) - 1, np.uint64)) == -1
+        assert not sums.any()
+
+
+@given(st.lists(st.sampled_from(["x = f(a[0]) + {b: c}\n", "y = g(b[0]) + {b: y}\n", "for k in range(3):\n", "total += k * (k - 1)\n", "# no\n"])))
+def test_n_grams_of_code_are_the_same_behind_a_coarse_look(lines: list[str]) -> None:
+    """Those that the coarse bitmap is made of, however identifiers are called; of the others most are turned away."""
+    data = np.frombuffer("".join([*lines, "if (p < q) {return [p];}"]).encode(), np.uint8)
+    shapes, bounds, _, _ = shapes_of_pieces(data, np.zeros(1, np.int64), np.array([len(data)], np.int64), 10_000)
+    every = gram_keys(shapes, bounds, 8, everything())
+    places = np.flatnonzero(every)
+    coarse = read_only(fill_bitmap(coarse_grams(shapes.shapes, places[::2], 8)))
+    kept = gram_keys(shapes, bounds, 8, coarse)
+    assert (kept[places[::2]] == every[places[::2]]).all()
+    assert ((kept == every) | (kept == 0)).all()
 
 
 @given(st.text(alphabet="aé中😀 \n", max_size=300), st.integers(1, 40))
