@@ -112,8 +112,8 @@ class Proxy(Spec, frozen=True, kw_only=True):
     heads: Positive = 2  # of attention
     context: Positive = 512  # tokens of a sequence
     tokens: Positive = 4_000_000  # that each proxy trains on
-    batch_tokens: Positive = 2048  # of one step
-    learning_rate: AboveZero = 3e-3  # at its peak
+    batch_tokens: Positive = 8192  # of one step
+    learning_rate: AboveZero = 4e-3  # at its peak
     warmup: Share = 0.1  # share of the steps
     final_rate: Share = 0.1  # of the learning rate, at the end of the cosine
     weight_decay: NotNegative = 0.1  # of matrices
