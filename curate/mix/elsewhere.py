@@ -58,14 +58,14 @@ def _law(fitted: Fitted, suite: str) -> Any:
 def _bare(fitted: Fitted) -> Problem:
     swarm = fitted.swarm
     is_known = NATURAL in swarm.runs
-    natural = swarm.mixes[swarm.runs.index(NATURAL)] if is_known else swarm.mixes.mean(0)
+    natural = np.maximum(swarm.mixes[swarm.runs.index(NATURAL)] if is_known else swarm.mixes.mean(0), 1e-6)
     return Problem(
         names=swarm.sources,
         mixes=swarm.mixes,
         scores=swarm.scores,
         laws={suite: _law(fitted, suite) for suite in fitted.laws},
         importance=dict.fromkeys(fitted.laws, 1.0),
-        natural=np.maximum(natural, 1e-6) / np.maximum(natural, 1e-6).sum(),
+        natural=natural / natural.sum(),
         limits=limits_of(Constraints(), dict.fromkeys(swarm.sources, 1), None),
         pull=Constraints().natural_pull,
         anchor=None if is_known else np.full(len(swarm.sources), 1 / len(swarm.sources)),
