@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from curate.decontaminate.index import Index, View
 from curate.decontaminate.lookup import POST_WEIGHT, SLACK_TOKENS, events, find, gram_hashes, windows
 from curate.decontaminate.normalize import read_only, tokenize_pieces
-from curate.decontaminate.score import score
+from curate.decontaminate.score import Stream, Units, score
 from curate.decontaminate.shapes import gram_keys, shapes_of_pieces, spans_of_code
 from curate.decontaminate.tables import MAX_UNIT_TOKENS
 
@@ -36,20 +36,12 @@ Array = NDArray[Any]
 class Block:
     """Tokens of some documents in one view, and the candidates among them. K candidates.
 
-    `starts`, `ends` (bytes in `data`) and `runs`, `values`: one element per token. `piece_of` numbers the token's piece,
-    `rows` and `offsets` say which row of the batch a piece is of, and at which byte of `data` that row begins.
-    `candidates` int64 [K, 3]: unit, first and last matched token. `found` float32 [K].
+    `rows` and `offsets` say which row of the batch each piece of `stream` is of, and at which of its bytes that row begins.
+    `candidates` int64 [K, 3]: unit, first and last matched token. `found` float32 [K]. `units`: what the candidates are units of.
     """
 
-    data: Array
-    starts: Array
-    ends: Array
-    keys: Array
-    runs: Array
-    values: Array
-    capital: Array
-    bounds: Array
-    piece_of: Array
+    stream: Stream
+    units: Units
     rows: Array
     offsets: Array
     candidates: Array
@@ -58,15 +50,12 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """What is the same for all blocks: `needed` and `usual` float32 [U], see `_needed`, and both as int32 in parts; zeros; the items' texts."""
+    """What is the same for all blocks: `needed` and `usual` float32 [U], see `_needed`, both as int32 in parts, and the units."""
 
     needed: Array
     usual: Array
     limits: tuple[Array, Array]
-    sums: Array
-    counts: Array
-    text: Array
-    text_start: Array
+    units: Units
 
 
 def text_buffer(batch: pa.RecordBatch) -> tuple[Array, Array]:
@@ -87,30 +76,30 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
     if view.num_units == 0 or batch.num_rows == 0:
         return
     row_of, begins, ends = spans_of_code(data, offsets) if view.is_code else (np.arange(batch.num_rows), offsets[:-1].copy(), offsets[1:])
-    search, piece = _search(index, view), 0
+    search = index.once(("search", view.gram), lambda: _search(index, view))
+    room = np.zeros(view.num_units, np.int32), np.zeros(len(view.gram_weight), np.int32)
+    piece = 0
     while piece < len(row_of):
         upto = piece + max(
             1, int(np.searchsorted((ends[piece : piece + BLOCK_TOKENS] - begins[piece : piece + BLOCK_TOKENS] + 1).cumsum(), BLOCK_BYTES))
         )
         begun = int(begins[piece])
-        tokens, keys, runs, values, capital, bounds, done, place = _tokens(data, begins[piece:upto], ends[piece:upto], view, index)
-        if place and done > 0:  # the last text did not fit: it begins the next block
-            tokens, keys, runs, values, capital = _head(int(bounds[done]), tokens, keys, runs, values, capital)
-        pieces = max(1, done) if place else done
-        rows = row_of[piece : piece + pieces]
-        yield _block(data, tokens, keys, runs, values, capital, bounds[: pieces + 1], rows, offsets[rows], view, search)
+        stream, done, place = _stream(data, begins[piece:upto], ends[piece:upto], view, index)
+        rows = row_of[piece : piece + len(stream.bounds) - 1]
+        candidates, found = _candidates(stream, view, search, room)
+        yield Block(stream, search.units, rows, offsets[rows], candidates, found)
         if place and done == 0:
-            begins[piece] = max(int(tokens[0][max(0, len(keys) - OVERLAP_TOKENS)]), begun + 1)
+            begins[piece] = max(int(stream.starts[max(0, len(stream.keys) - OVERLAP_TOKENS)]), begun + 1)
         else:
-            piece += pieces
+            piece += len(rows)
 
 
 def _search(index: Index, view: View) -> _Search:
     needed, usual = _needed(index, view)
     scaled = (np.minimum(np.floor((some.astype(np.float64) - 1e-6) * POST_WEIGHT), np.iinfo(np.int32).max) for some in (needed, usual))
     few, many = (read_only(some.astype(np.int32)) for some in scaled)
-    zeros = np.zeros(view.num_units, np.int32), np.zeros(len(view.gram_weight), np.int32)
-    return _Search(needed, usual, (few, many), *zeros, index.text, index.text_start)
+    own = {name: getattr(index if name in ("text", "text_start") else view, name) for name in Units._fields}
+    return _Search(needed, usual, (few, many), Units(**own))
 
 
 def _needed(index: Index, view: View) -> tuple[Array, Array]:
@@ -126,56 +115,29 @@ def _needed(index: Index, view: View) -> tuple[Array, Array]:
     return needed, usual
 
 
-def _tokens(data: Array, begins: Array, ends: Array, view: View, index: Index) -> tuple[Any, ...]:
+def _stream(data: Array, begins: Array, ends: Array, view: View, index: Index) -> tuple[Stream, int, int]:
+    """Return (tokens, how many of the texts are there to their end, where the next one must go on or 0).
+
+    A text that does not fit is left for the next block, unless it is the first.
+    """
+    tokens: Any
     if view is index.words:
-        words, bounds, done, place = tokenize_pieces(data, begins, ends, BLOCK_TOKENS)
-        kept = bounds[: done + 2] if place else bounds[: done + 1]
-        grams = gram_hashes(words.hashes, kept, view.gram)
-        return (words.starts, words.ends), words.hashes, grams, words.values, words.capital, bounds, done, place
-    code, bounds, done, place = shapes_of_pieces(data, begins, ends, BLOCK_TOKENS)
+        tokens, bounds, done, place = tokenize_pieces(data, begins, ends, BLOCK_TOKENS)
+        keys, values, capital = tokens.hashes, tokens.values, tokens.capital
+    else:
+        tokens, bounds, done, place = shapes_of_pieces(data, begins, ends, BLOCK_TOKENS)
+        keys, values, capital = tokens.shapes, tokens.names, np.zeros(len(tokens), np.bool_)
     kept = bounds[: done + 2] if place else bounds[: done + 1]
-    grams = gram_keys(code, kept, view.gram, view.coarse)
-    return (code.starts, code.ends), code.shapes, grams, code.names, np.zeros(len(code), np.bool_), bounds, done, place
+    runs = gram_hashes(keys, kept, view.gram) if view is index.words else gram_keys(tokens, kept, view.gram, view.coarse)
+    bounds = kept[: max(1, done) + 1]
+    n = int(bounds[-1])
+    columns = (some[:n] for some in (tokens.starts, tokens.ends, runs, keys, values, capital))
+    return Stream(read_only(data), *columns, bounds, np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))), done, place
 
 
-def _head(n: int, tokens: Any, keys: Array, runs: Array, values: Array, capital: Array) -> tuple[Any, ...]:
-    return (tokens[0][:n], tokens[1][:n]), keys[:n], runs[:n], values[:n], capital[:n]
-
-
-def _block(
-    data: Array,
-    tokens: Any,
-    keys: Array,
-    runs: Array,
-    values: Array,
-    capital: Array,
-    bounds: Array,
-    rows: Array,
-    offsets: Array,
-    view: View,
-    search: _Search,
-) -> Block:
-    piece_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-    candidates, found = _candidates(piece_of, (read_only(data), *tokens, runs, keys, values, capital), bounds, view, search)
-    return Block(
-        data=data,
-        starts=tokens[0],
-        ends=tokens[1],
-        keys=keys,
-        runs=runs,
-        values=values,
-        capital=capital,
-        bounds=bounds,
-        piece_of=piece_of,
-        rows=rows,
-        offsets=offsets,
-        candidates=candidates,
-        found=found,
-    )
-
-
-def _candidates(piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view: View, search: _Search) -> tuple[Array, Array]:
-    ordered, places, numbers = _events(tokens[3], tokens[4], piece_of, bounds, view, search)
+def _candidates(stream: Stream, view: View, search: _Search, room: tuple[Array, Array]) -> tuple[Array, Array]:
+    sums, counts = room
+    ordered, places, numbers = _events(stream, view, search, sums)
     n = len(ordered)
     if n == 0:
         return np.zeros((0, 3), np.int64), np.zeros(0, np.float32)
@@ -184,56 +146,34 @@ def _candidates(piece_of: Array, tokens: tuple[Array, ...], bounds: Array, view:
         ordered,
         places,
         numbers,
-        piece_of,
-        bounds,
-        tokens[4],
+        stream.piece_of,
+        stream.bounds,
+        stream.keys,
         view.unit_start,
         view.unit_tips,
         view.gram_weight,
         search.needed,
         search.usual,
-        search.counts,
+        counts,
         candidates,
         weak,
     )
     candidates, found = candidates[:k].copy(), np.zeros(k, np.float32)
     if k:
-        score(
-            candidates,
-            *tokens,
-            bounds,
-            piece_of,
-            view.unit_start,
-            view.unit_text,
-            search.text,
-            search.text_start,
-            view.token_from,
-            view.token_to,
-            view.token_run,
-            view.token_key,
-            view.token_value,
-            view.token_capital,
-            view.token_gram,
-            view.token_alone,
-            view.token_second,
-            view.token_weight,
-            view.gram_weight,
-            view.gram,
-            view.is_code,
-            found,
-        )
+        score(candidates, stream, search.units, view.gram, view.is_code, found)
         sizes = view.unit_start[candidates[:, 0] + 1] - view.unit_start[candidates[:, 0]]
         shorter = candidates[:, 2] - candidates[:, 1] + 1 < sizes
         found[weak[:k] & shorter] = 0  # a part has all its n-grams, and a text with other words is as long as it was
     return candidates, np.minimum(found, view.information[candidates[:, 0]])
 
 
-def _events(runs: Array, keys: Array, piece_of: Array, bounds: Array, view: View, search: _Search) -> tuple[Array, Array, Array]:
+def _events(stream: Stream, view: View, search: _Search, sums: Array) -> tuple[Array, Array, Array]:
     """Return (events in order, uint64, places and numbers, int64, of the n-grams that they point to)."""
-    places, payloads = np.empty(len(runs) + 1, np.int64), np.empty(len(runs), np.uint64)
-    n = find(runs, view.slots, view.bitmap, places, payloads)
+    places, payloads = np.empty(len(stream.runs) + 1, np.int64), np.empty(len(stream.runs), np.uint64)
+    n = find(stream.runs, view.slots, view.bitmap, places, payloads)
     places, payloads, room = places[:n], payloads[:n], 4 * n
-    fixed = (places, payloads, piece_of, bounds, keys, view.posts, view.unit_start, view.unit_tips, *search.limits, search.sums)
+    own = (view.posts, view.unit_start, view.unit_tips, *search.limits, sums)
+    fixed = (places, payloads, stream.piece_of, stream.bounds, stream.keys, *own)
     while True:
         found = np.empty(room, np.uint64)
         m = events(*fixed, found)

@@ -19,6 +19,7 @@ import json
 import os
 import struct
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,13 @@ class Index:
     evidence: float
     calibration: dict[str, Any] = field(default_factory=dict)
     threshold: float | None = None  # a fixed one
+    kept: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)  # see `once`
+
+    def once(self, name: Any, make: Callable[[], Any]) -> Any:
+        """Return what `make` makes of this index, by a name of its own; it is made once. An index with other weights begins anew."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
 
     @property
     def num_items(self) -> int:

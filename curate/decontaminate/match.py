@@ -117,7 +117,7 @@ def scan(batch: pa.RecordBatch, index: Index) -> pa.Table:
 
 
 def _hits(batch: pa.RecordBatch, view: View, index: Index) -> Iterator[Hit]:
-    thresholds, whole_only = index.thresholds(view), index.whole_only(view)
+    thresholds, whole_only = index.once(("thresholds", view.gram), lambda: (index.thresholds(view), index.whole_only(view)))
     for block in blocks(batch, index, view):
         units = block.candidates[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -132,33 +132,33 @@ def _hits(batch: pa.RecordBatch, view: View, index: Index) -> Iterator[Hit]:
 def _beyond(block: Block, view: View, unit: int, found: Alignment) -> dict[int, float]:
     """Return the information of the units before and behind one that is there to its edge, as far as the document has their words too."""
     first, last = int(view.unit_start[unit]), int(view.unit_start[unit + 1])
-    piece, result = int(block.piece_of[found.first]), {}
-    begin, end = int(block.bounds[piece]), int(block.bounds[piece + 1])
+    piece, result = int(block.stream.piece_of[found.first]), {}
+    begin, end = int(block.stream.bounds[piece]), int(block.stream.bounds[piece + 1])
     if found.item_last == last - first - 1 and unit + 1 < view.num_units and view.unit_text[unit + 1] == view.unit_text[unit]:
         size = min(int(view.unit_start[unit + 2]) - last, end - found.last - 1)
-        same = view.token_key[last : last + size] == block.keys[found.last + 1 : found.last + 1 + size]
+        same = view.token_key[last : last + size] == block.stream.keys[found.last + 1 : found.last + 1 + size]
         result[unit + 1] = float(view.token_weight[last : last + size][np.logical_and.accumulate(same)].sum())
     if found.item_first == 0 and unit > 0 and view.unit_text[unit - 1] == view.unit_text[unit]:
         size = min(first - int(view.unit_start[unit - 1]), found.first - begin)
-        same = view.token_key[first - size : first] == block.keys[found.first - size : found.first]
+        same = view.token_key[first - size : first] == block.stream.keys[found.first - size : found.first]
         result[unit - 1] = float(view.token_weight[first - size : first][np.logical_and.accumulate(same[::-1])[::-1]].sum())
     return result
 
 
 def _hit(block: Block, view: View, index: Index, candidate: int, score: float, threshold: float) -> Hit | None:
     unit = int(block.candidates[candidate, 0])
-    found = alignment(block, view, index, candidate)
+    found = alignment(block, view, candidate)
     channel = CHANNEL_NAMES[int(view.unit_channel[unit])]
     if not firm(view, unit, found, channel, threshold):
         return None
     tokens = int(view.unit_start[unit])
     text = int(view.unit_text[unit])
     base = int(index.text_start[text])
-    piece = int(block.piece_of[found.first])
+    piece = int(block.stream.piece_of[found.first])
     row, offset = int(block.rows[piece]), int(block.offsets[piece])
-    start, end = int(block.starts[found.first]), int(block.ends[found.last])
+    start, end = int(block.stream.starts[found.first]), int(block.stream.ends[found.last])
     low, high = int(view.token_from[tokens + found.item_first]), int(view.token_to[tokens + found.item_last])
-    here, there = bytes(block.data[start:end]), bytes(index.text[base + low : base + high])
+    here, there = bytes(block.stream.data[start:end]), bytes(index.text[base + low : base + high])
     same = here == there or squeezed(here.decode("utf-8", "replace")) == squeezed(there.decode("utf-8", "replace"))
     item = int(view.unit_item[unit])
     channels = set(channel.split("+"))
@@ -194,18 +194,16 @@ def _whole(view: View, unit: int) -> float:
 
 def _has_answer(block: Block, index: Index, item: int, found: Alignment, piece: int) -> bool:
     """Whether the item's short answer, with the same numbers, stands within ANSWER_TOKENS behind the question."""
-    if index.item_text(item, "choices"):
-        return False
-    text = index.item_text(item, "answer")
-    answer: Tokens = tokenize(text)
+    answer: Tokens = index.once(("answer", item), lambda: tokenize("" if index.item_text(item, "choices") else index.item_text(item, "answer")))
     if len(answer) == 0:
         return False
-    stop = min(int(block.bounds[piece + 1]), found.last + 1 + ANSWER_TOKENS) - len(answer) + 1
-    for at in found.last + 1 + np.flatnonzero(block.keys[found.last + 1 : max(found.last + 1, stop)] == answer.hashes[0]):
-        same = block.keys[at : at + len(answer)] == answer.hashes
-        if same.all() and (block.values[at : at + len(answer)] == answer.values).all():
-            return True
-    return False
+    keys, values = (some[found.last + 1 : int(block.stream.bounds[piece + 1])] for some in (block.stream.keys, block.stream.values))
+    size, room = len(answer), max(0, min(len(keys), ANSWER_TOKENS) - len(answer) + 1)
+    begins = (keys[:room] == answer.hashes[0]) & (values[:room] == answer.values[0])
+    return any(
+        bool((keys[at : at + size] == answer.hashes).all() and (values[at : at + size] == answer.values).all())
+        for at in np.flatnonzero(begins).tolist()
+    )
 
 
 def _settled(hits: list[Hit], index: Index) -> list[Hit]:

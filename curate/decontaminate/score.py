@@ -12,7 +12,7 @@ What is traded away: a plural counts as a typing error of its singular.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,42 @@ DIVERGE_COST = np.float32(0.25)  # one leak in six stands inside a sentence
 GAP_COST, NAME_COST, JUMP_COST = np.float32(0.33), np.float32(0.1), np.float32(0.86)  # in weights of 7 nats: one word in ten, two, 400
 
 
+class Stream(NamedTuple):
+    """Tokens of some pieces of documents, one after another, as kernels read them; places are bytes in `data`."""
+
+    data: Array  # uint8
+    starts: Array  # int64
+    ends: Array  # int64
+    runs: Array  # uint64, hash of the n-gram at each token; 0 where there is none
+    keys: Array  # uint64, what the token is
+    values: Array  # uint64, of numbers
+    capital: Array  # bool
+    bounds: Array  # int64 [pieces + 1], where each piece's tokens begin
+    piece_of: Array  # int64, the piece of each token
+
+
+class Units(NamedTuple):
+    """What kernels read of an index's view, and the texts that its units are of; see `index.View`."""
+
+    unit_start: Array
+    unit_text: Array
+    text: Array
+    text_start: Array
+    token_from: Array
+    token_to: Array
+    token_run: Array
+    token_key: Array
+    token_value: Array
+    token_capital: Array
+    token_gram: Array
+    token_alone: Array
+    token_second: Array
+    token_weight: Array
+    gram_weight: Array
+
+
 @inlined
-def _tile(
+def tile(
     unit_runs: Array,
     document_runs: Array,
     first: int,
@@ -100,27 +134,14 @@ def _alike(a: Array, a_first: int, a_last: int, b: Array, b_first: int, b_last: 
 
 
 @inlined
-def _bridge(
-    lengths: Array,
-    targets: Array,
-    unit_keys: Array,
-    unit_capital: Array,
-    text: Array,
-    text_from: Array,
-    text_to: Array,
-    keys: Array,
-    capital: Array,
-    data: Array,
-    starts: Array,
-    ends: Array,
-    first: int,
-    last: int,
-) -> None:
+def bridge(stream: Stream, units: Units, unit: int, piece: int, lengths: Array, targets: Array) -> None:
     """Match single equal tokens too, on both sides of a run, where it would go on if MAX_MISSES words in a row did not differ.
 
     Two different words with capitals are no miss: another name. What is matched so has length 1, or ALIKE where there is a typing error.
     """
-    m = len(lengths)
+    a, b = units.unit_start[unit], units.unit_start[unit + 1]
+    own, base = units.text, units.text_start[units.unit_text[unit]]
+    first, last, m = stream.bounds[piece], stream.bounds[piece + 1], b - a
     for step in (1, -1):
         for at in range(m):
             i = at if step == 1 else m - 1 - at
@@ -129,15 +150,15 @@ def _bridge(
             shift, misses, k = targets[i] - i, 0, i + step
             while 0 <= k < m and lengths[k] < 2 and first <= k + shift < last and misses < MAX_MISSES:
                 t = k + shift
-                if unit_keys[k] == keys[t]:
+                if units.token_key[a + k] == stream.keys[t]:
                     if lengths[k] == 0:
                         lengths[k], targets[k] = 1, t
                     misses = 0
-                elif _alike(text, text_from[k], text_to[k], data, starts[t], ends[t]):
+                elif _alike(own, base + units.token_from[a + k], base + units.token_to[a + k], stream.data, stream.starts[t], stream.ends[t]):
                     if lengths[k] == 0:
                         lengths[k], targets[k] = ALIKE, t
                     misses = 0
-                elif not (unit_capital[k] and capital[t]):
+                elif not (units.token_capital[a + k] and stream.capital[t]):
                     misses += 1
                 k += step
 
@@ -188,14 +209,15 @@ def _breaks(data: Array, begin: int, end: int) -> Any:
 
 
 @inlined
-def _edges(data: Array, starts: Array, ends: Array, low: int, high: int, first: int, last: int, opens: bool, closes: bool) -> Any:
-    """Return what it says where the matched tokens low..high begin and end in the document's piece [first, last).
+def _edges(stream: Stream, low: int, high: int, piece: int, opens: bool, closes: bool) -> Any:
+    """Return what it says where the matched tokens low..high begin and end in the document's piece.
 
     A leak, whole or cut, is mostly a text of its own, and a phrase that is shared by chance mostly stands in the middle of a sentence.
     Where the document goes on in the same sentence with other words than the unit (`opens`, `closes`: it has no more), it costs.
     """
-    begun = low == first or _breaks(data, ends[low - 1], starts[low])
-    ended = high == last - 1 or _breaks(data, ends[high], starts[high + 1])
+    data, starts, ends = stream.data, stream.starts, stream.ends
+    begun = low == stream.bounds[piece] or _breaks(data, ends[low - 1], starts[low])
+    ended = high == stream.bounds[piece + 1] - 1 or _breaks(data, ends[high], starts[high + 1])
     total = np.float32(0)
     total += EDGE if begun else np.float32(0) if opens else -DIVERGE_COST
     total += EDGE if ended else np.float32(0) if closes else -DIVERGE_COST
@@ -229,40 +251,12 @@ def _found_code(
 
 
 @compiled
-def score(
-    candidates: Array,
-    data: Array,
-    starts: Array,
-    ends: Array,
-    runs: Array,
-    keys: Array,
-    values: Array,
-    capital: Array,
-    bounds: Array,
-    piece_of: Array,
-    unit_start: Array,
-    unit_text: Array,
-    text: Array,
-    text_start: Array,
-    token_from: Array,
-    token_to: Array,
-    token_run: Array,
-    token_key: Array,
-    token_value: Array,
-    token_capital: Array,
-    token_gram: Array,
-    alone: Array,
-    second: Array,
-    third: Array,
-    gram_weight: Array,
-    gram: int,
-    is_code: bool,
-    found: Array,
-) -> None:
+def score(candidates: Array, stream: Stream, units: Units, gram: int, is_code: bool, found: Array) -> None:
     """Fill found[c], float32, with the information of the unit that is in candidate c's window.
 
     Also narrows each candidate to the tokens that were matched: columns 1 and 2 become first and last token, inclusive.
     """
+    unit_start, unit_text, bounds = units.unit_start, units.unit_text, stream.bounds
     longest = 0
     for c in range(len(candidates)):
         longest = max(longest, unit_start[candidates[c, 0] + 1] - unit_start[candidates[c, 0]])
@@ -270,52 +264,23 @@ def score(
     for c in range(len(candidates)):
         unit = candidates[c, 0]
         a, b = unit_start[unit], unit_start[unit + 1]
-        m, piece = b - a, piece_of[candidates[c, 1]]
+        m, piece = b - a, stream.piece_of[candidates[c, 1]]
         first = max(bounds[piece], candidates[c, 1] - m // 2 - 4)
         last = min(bounds[piece + 1], candidates[c, 2] + m // 2 + gram + 4)
-        _tile(token_run[a:b], runs, first, last, token_value[a:b], values, gram, lengths, targets, row)
+        own, weight = units.token_run[a:b], units.token_weight[a:b]
+        tile(own, stream.runs, first, last, units.token_value[a:b], stream.values, gram, lengths, targets, row)
         low, high = last, first
         if is_code:
-            found[c] = _found_code(lengths[:m], targets[:m], token_run[a:b], runs, token_gram[a:b], third[a:b], gram_weight, gram)
+            found[c] = _found_code(lengths[:m], targets[:m], own, stream.runs, units.token_gram[a:b], weight, units.gram_weight, gram)
         else:
-            own = text[text_start[unit_text[unit]] : text_start[unit_text[unit] + 1]]
-            marks = (token_key[a:b], token_capital[a:b], own, token_from[a:b], token_to[a:b])
-            _bridge(lengths[:m], targets[:m], *marks, keys, capital, data, starts, ends, bounds[piece], bounds[piece + 1])
-            found[c] = _found_words(lengths[:m], targets[:m], alone[a:b], second[a:b], third[a:b], token_capital[a:b], capital)
+            bridge(stream, units, unit, piece, lengths, targets)
+            says = (units.token_alone[a:b], units.token_second[a:b], weight)
+            found[c] = _found_words(lengths[:m], targets[:m], *says, units.token_capital[a:b], stream.capital)
         for i in range(m):
             if lengths[i]:
                 low, high = min(low, targets[i]), max(high, targets[i])
         if not is_code and found[c] > 0:
             opens = lengths[0] != 0 and targets[0] == low and (unit == 0 or unit_text[unit - 1] != unit_text[unit])
             closes = lengths[m - 1] != 0 and targets[m - 1] == high and (unit + 1 == len(unit_text) or unit_text[unit + 1] != unit_text[unit])
-            found[c] += _edges(data, starts, ends, low, high, bounds[piece], bounds[piece + 1], opens, closes)
+            found[c] += _edges(stream, low, high, piece, opens, closes)
         candidates[c, 1], candidates[c, 2] = low, max(low, high)
-
-
-@compiled
-def align_runs(
-    runs: Array, values: Array, first: int, last: int, unit_runs: Array, unit_values: Array, gram: int, lengths: Array, targets: Array
-) -> None:
-    """Fill `lengths` and `targets`, int64 [tokens of the unit], with the runs that one unit shares with document tokens [first, last)."""
-    _tile(unit_runs, runs, first, last, unit_values, values, gram, lengths, targets, np.zeros(len(unit_runs) + 1, np.int64))
-
-
-@compiled
-def align_words(
-    keys: Array,
-    capital: Array,
-    data: Array,
-    starts: Array,
-    ends: Array,
-    first: int,
-    last: int,
-    unit_keys: Array,
-    unit_capital: Array,
-    text: Array,
-    text_from: Array,
-    text_to: Array,
-    lengths: Array,
-    targets: Array,
-) -> None:
-    """Add the single words beside the runs that `lengths` and `targets` hold; see `_bridge`."""
-    _bridge(lengths, targets, unit_keys, unit_capital, text, text_from, text_to, keys, capital, data, starts, ends, first, last)

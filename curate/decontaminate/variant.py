@@ -20,7 +20,6 @@ middle of another sentence.
 
 from __future__ import annotations
 
-import bisect
 import itertools
 import re
 from dataclasses import dataclass
@@ -29,10 +28,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.decontaminate.align import FAR_TOKENS, align
 from curate.decontaminate.blocks import Block
-from curate.decontaminate.index import Index, View
-from curate.decontaminate.normalize import read_only
-from curate.decontaminate.score import ALIKE, EDGE, align_runs, align_words
+from curate.decontaminate.index import View
+from curate.decontaminate.score import EDGE
 
 Array = NDArray[Any]
 SIBLING = "template_sibling"
@@ -44,9 +43,7 @@ TELLING = 1.0  # so much that is replaced makes another question, where there is
 MOSTLY_MISSING, WEAK_MARGIN = 0.45, 2.0  # and where so much is, with little evidence to spare, it must not be cut from a sentence
 BREAK = re.compile(rb"[\n.?!:>]|.{40}")
 MOST_OF_IT = 0.6  # of what an item says must be there where words and numbers differ
-SHORT_RUN, LONG_RUN = 3, 5
 FIRM_SHARE = 0.8  # of the score that is needed must be in what is left without strays
-FAR_TOKENS = 16  # a gap of so many document tokens is something in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,8 @@ class Alignment:
     `item_first`, `item_last`: tokens of the unit, inclusive; `numbers_equal`: share of the matched numbers, None without any;
     `named` bool [M]: tokens with a capital where the document has others with one in the same place: other names;
     `density`: share of the tokens but those that are matched, between the first and the last run of at least LONG_RUN tokens.
-    `alike`: whether any word or number of what is matched has a typing error; `share`: of the unit's weights that is matched; `replaced`:
+    `alike`: whether any word or number of what is matched has a typing error; `found`: the weights that are matched; `share`: the same of
+    all of the unit's; `replaced`:
     the weights, in telling words, of what is missing between the first and the last token that is matched, but for names.
     """
 
@@ -72,143 +70,37 @@ class Alignment:
     numbers_equal: float | None
     density: float
     alike: bool
+    found: float
     share: float
     replaced: float
 
 
-def alignment(block: Block, view: View, index: Index, candidate: int) -> Alignment:
+def alignment(block: Block, view: View, candidate: int) -> Alignment:
     """Align the unit of a candidate with its window."""
     unit, low, high = (int(v) for v in block.candidates[candidate])
-    a, b = int(view.unit_start[unit]), int(view.unit_start[unit + 1])
-    piece = int(block.piece_of[low])
-    m = b - a
-    lengths, targets = np.zeros(m, np.int64), np.full(m, -1, np.int64)
-    begin, end = int(block.bounds[piece]), int(block.bounds[piece + 1])
-    own = (view.token_run[a:b], view.token_value[a:b], view.gram)
-    align_runs(block.runs, block.values, max(begin, low), min(end, high + 1), *own, lengths, targets)
-    matched, alike = _without_strays(lengths, targets), np.zeros(m, np.bool_)
-    if not view.is_code:
-        lengths[~matched], targets[~matched] = 0, -1
-        text = int(view.unit_text[unit])
-        words = (view.token_key[a:b], view.token_capital[a:b], index.text[int(index.text_start[text]) : int(index.text_start[text + 1])])
-        tokens = (block.keys, block.capital, read_only(block.data), block.starts, block.ends, begin, end)
-        align_words(*tokens, *words, view.token_from[a:b], view.token_to[a:b], lengths, targets)
-        matched, alike = lengths != 0, lengths == ALIKE
-        _extend(matched, targets, view.token_key[a:b], block.keys, begin, end)
-        _trim(matched, targets, view.token_capital[a:b], block.capital)
-    targets = np.where(matched, targets, -1)
+    m = int(view.unit_start[unit + 1] - view.unit_start[unit])
+    matched, named, targets = np.zeros(m, np.bool_), np.zeros(m, np.bool_), np.full(m, -1, np.int64)
+    numbers, alike, density, weights = align(block.stream, block.units, unit, low, high + 1, view.gram, view.is_code, matched, targets, named)
+    count, same, clean = numbers
+    found, whole, replaced = weights
     at = np.flatnonzero(matched)
-    values = view.token_value[a:b]
-    number = (values[at] != 0) & ~alike[at]  # not a number word with a typing error
-    row = np.convolve(number, [1, 1, 1])[1:-1] == 3  # in lists of numbers it is not known which is which
-    numbers = at[number & ~row] if not view.is_code else at[:0]
-    same = block.values[targets[numbers]] == values[numbers]
-    clean = same.copy()
-    clean[~same] = [not _is_typo(block, view, index, unit, int(i), int(targets[i])) for i in numbers[~same]]
-    numbers, same = numbers[clean], same[clean]
-    equal = float(same.mean()) if len(numbers) else None
-    firm = np.flatnonzero(matched & (lengths >= LONG_RUN)) if (lengths >= LONG_RUN).any() else at
-    named = _named(matched, targets, view.token_capital[a:b], block.capital)
-    density = float(matched[firm[0] : firm[-1] + 1][~named[firm[0] : firm[-1] + 1]].mean())
-    weights = view.token_weight[a:b]
-    share = float(weights[matched].sum() / max(float(weights.sum()), 1e-6))
-    inside = slice(int(at[0]), int(at[-1]) + 1)
-    replaced = float(weights[inside][~matched[inside] & ~named[inside]].sum())
-    places = (int(targets[at].min()), int(targets[at].max()), int(at[0]), int(at[-1]))
-    return Alignment(matched, targets, named, *places, len(numbers), equal, density, bool(alike.any() or not clean.all()), share, replaced)
-
-
-def _extend(matched: Array, targets: Array, unit_keys: Array, keys: Array, first: int, last: int) -> None:
-    """Match single equal tokens too, where they go on from a matched one or stand opposite each other in a gap of equal length."""
-    at = np.flatnonzero(matched).tolist()
-    low, high = max(first, int(targets[at].min()) - len(matched)), min(last, int(targets[at].max()) + len(matched))
-    own, there, places = unit_keys.tolist(), keys[low:high].tolist(), (targets - low).tolist()
-    for i, j in [*itertools.pairwise(at), (at[-1], len(matched)), (-1, at[0])]:
-        if i >= 0:
-            while i + 1 < j and places[i] + 1 < len(there) and own[i + 1] == there[places[i] + 1]:
-                matched[i + 1], places[i + 1] = True, places[i] + 1
-                i += 1
-        if j < len(matched):
-            while j - 1 > i and places[j] - 1 >= 0 and own[j - 1] == there[places[j] - 1]:
-                matched[j - 1], places[j - 1] = True, places[j] - 1
-                j -= 1
-        if i >= 0 and j < len(matched) and places[j] - places[i] == j - i:
-            for k in range(i + 1, j):
-                if own[k] == there[places[i] + k - i]:
-                    matched[k], places[k] = True, places[i] + k - i
-    targets[matched] = np.array(places)[matched] + low
-
-
-def _named(matched: Array, targets: Array, unit_capital: Array, capital: Array) -> Array:
-    """Return which tokens, bool [M], are names with another name in their place, in gaps of equal length."""
-    named = np.zeros(len(matched), np.bool_)
-    for i, j in itertools.pairwise(np.flatnonzero(matched).tolist()):
-        if j - i > 1 and targets[j] - targets[i] == j - i:
-            named[i + 1 : j] = unit_capital[i + 1 : j] & capital[targets[i] + 1 : targets[j]]
-    return named
-
-
-def _is_typo(block: Block, view: View, index: Index, unit: int, token: int, place: int) -> bool:
-    """Whether the number at `place` has letters at it that the unit's has not, as in "1b2" for "12": a typing error, and no other number."""
-    text, first = int(view.unit_text[unit]), int(view.unit_start[unit])
-    data = index.text[int(index.text_start[text]) : int(index.text_start[text + 1])]
-    there = _glue(block.data, block.starts, block.ends, place)
-    return there not in ((b"", b""), _glue(data, view.token_from, view.token_to, first + token))
-
-
-def _glue(data: Array, starts: Array, ends: Array, token: int) -> tuple[bytes, bytes]:
-    """Return the letters right before and behind a token."""
-    first, last = int(starts[token]), int(ends[token])
-    before, behind = bytes(data[max(0, first - 1) : first]), bytes(data[last : last + 1])
-    return before if before.isalpha() else b"", behind if behind.isalpha() else b""
-
-
-def _trim(matched: Array, targets: Array, unit_capital: Array, capital: Array) -> None:
-    """Leave out one or two words behind a gap at either end, inside the unit, unless the gap is names: where a part ends, any text goes on."""
-    groups = _runs(matched, targets.tolist())
-
-    def strays(group: list[int], i: int, j: int) -> bool:
-        if len(group) >= SHORT_RUN:
-            return False
-        gap, shift = np.arange(i + 1, j), targets[i] - i
-        return not (targets[j] - j == shift and unit_capital[gap].all() and capital[gap + shift].all())
-
-    while len(groups) > 1 and groups[0][0] > 0 and strays(groups[0], groups[0][-1], groups[1][0]):
-        matched[groups.pop(0)] = False
-    while len(groups) > 1 and groups[-1][-1] < len(matched) - 1 and strays(groups[-1], groups[-2][-1], groups[-1][0]):
-        matched[groups.pop()] = False
-
-
-def _runs(matched: Array, places: list[int]) -> list[list[int]]:
-    """Return the runs of matched tokens that follow each other in both texts."""
-    runs: list[list[int]] = []
-    for i in np.flatnonzero(matched).tolist():
-        if runs and runs[-1][-1] == i - 1 and places[i] == places[i - 1] + 1:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
-    return runs
-
-
-def _without_strays(lengths: Array, targets: Array) -> Array:
-    """Return which tokens are matched, each token of the document once.
-
-    Longer runs come first; of a run that shares the document's tokens with a longer one, the rest stays if it is a run. Short runs
-    stay where the long runs beside them lead to expect them.
-    """
-    matched = np.zeros(len(lengths), np.bool_)
-    used: set[int] = set()
-    places: list[int] = targets.tolist()
-    for run in sorted(_runs(lengths > 0, places), key=len, reverse=True):
-        free = [i for i in run if places[i] not in used]
-        if len(free) >= SHORT_RUN:
-            matched[free] = True
-            used.update(places[i] for i in free)
-    long = np.flatnonzero(matched & (lengths >= LONG_RUN)).tolist()
-    for i in np.flatnonzero(matched & (lengths < LONG_RUN)).tolist() if long else ():
-        k = bisect.bisect_left(long, i)
-        matched[i] = min(abs(places[j] - places[i] - (j - i)) for j in long[max(0, k - 1) : k + 1]) <= FAR_TOKENS
-    return matched
+    there = targets[at]
+    return Alignment(
+        matched=matched,
+        targets=targets,
+        named=named,
+        first=int(there.min()),
+        last=int(there.max()),
+        item_first=int(at[0]),
+        item_last=int(at[-1]),
+        numbers=count,
+        numbers_equal=same / count if count else None,
+        density=density,
+        alike=alike or not clean,
+        found=found,
+        share=found / max(whole, 1e-6),
+        replaced=replaced,
+    )
 
 
 def variant(block: Block, view: View, found: Alignment, same_text: bool, channel: str, margin: float) -> str:
@@ -267,17 +159,19 @@ def firm(view: View, unit: int, found: Alignment, channel: str, needed: float) -
     """
     if view.is_code or "choices" in channel:
         return True
-    weights = view.token_weight[int(view.unit_start[unit]) : int(view.unit_start[unit + 1])]
-    return float(weights[found.matched].sum()) + 2 * float(EDGE) >= FIRM_SHARE * needed * float(view.information[unit])
+    return found.found + 2 * float(EDGE) >= FIRM_SHARE * needed * float(view.information[unit])
 
 
 def _mid_sentence(block: Block, found: Alignment) -> bool:
     """Whether the document's sentence began before what is matched, or goes on behind it."""
-    piece = int(block.piece_of[found.first])
-    if found.first > block.bounds[piece] and not BREAK.search(bytes(block.data[block.ends[found.first - 1] : block.starts[found.first]])):
+    piece = int(block.stream.piece_of[found.first])
+    if found.first > block.stream.bounds[piece] and not BREAK.search(
+        bytes(block.stream.data[block.stream.ends[found.first - 1] : block.stream.starts[found.first]])
+    ):
         return True
     return bool(
-        found.last + 1 < block.bounds[piece + 1] and not BREAK.search(bytes(block.data[block.ends[found.last] : block.starts[found.last + 1]]))
+        found.last + 1 < block.stream.bounds[piece + 1]
+        and not BREAK.search(bytes(block.stream.data[block.stream.ends[found.last] : block.stream.starts[found.last + 1]]))
     )
 
 
@@ -291,7 +185,7 @@ def _capitals(block: Block, found: Alignment) -> bool:
         gap = int(found.targets[j] - found.targets[i]) - 1
         if j - i > 1 and 0 < gap <= 6:
             replaced += range(int(found.targets[i]) + 1, int(found.targets[j]))
-    return bool(replaced) and float(block.capital[replaced].mean()) >= 0.5
+    return bool(replaced) and float(block.stream.capital[replaced].mean()) >= 0.5
 
 
 def squeezed(text: str) -> str:

@@ -117,17 +117,17 @@ def count_background(batches: Iterable[pa.RecordBatch], index: Index) -> Backgro
         skip = np.zeros(batch.num_rows, np.bool_)
         skip[suspects] = True
         for block in blocks(batch, index, index.words):
-            rows = block.rows[block.piece_of]
+            rows = block.rows[block.stream.piece_of]
             view = index.words
             for keys, slots, counts in (
-                (block.runs, view.slots, total.word_grams),
-                (block.keys, view.word_slots, total.word_words),
-                (gram_hashes(block.keys, block.bounds, 2), view.pair_slots, total.word_pairs),
+                (block.stream.runs, view.slots, total.word_grams),
+                (block.stream.keys, view.word_slots, total.word_words),
+                (gram_hashes(block.stream.keys, block.stream.bounds, 2), view.pair_slots, total.word_pairs),
             ):
                 count_all(*_numbered(keys, slots), rows, skip, counts)
         seen = np.full(len(total.code_grams), -1, np.int64)
         for block in blocks(batch, index, index.code):
-            count_rows(*_numbered(block.runs, index.code.slots), block.rows[block.piece_of], skip, seen, total.code_grams)
+            count_rows(*_numbered(block.stream.runs, index.code.slots), block.rows[block.stream.piece_of], skip, seen, total.code_grams)
     return total
 
 
@@ -192,7 +192,7 @@ def suspect_rows(batch: pa.RecordBatch, index: Index) -> Array:
         for block in blocks(batch, index, view):
             units = block.candidates[:, 0]
             bad = (block.found >= SUSPECT_SHARE * view.information[units]) & (block.found >= SUSPECT_INFORMATION)
-            rows.update(block.rows[block.piece_of[block.candidates[bad, 1]]].tolist())
+            rows.update(block.rows[block.stream.piece_of[block.candidates[bad, 1]]].tolist())
     return np.array(sorted(rows), np.int64)
 
 
@@ -353,9 +353,9 @@ def score_background(batches: Iterable[pa.RecordBatch], index: Index) -> Scores:
                 shown = evidence(block, view, index)
                 for candidate in np.flatnonzero(shown >= SIBLING_EVIDENCE):
                     channel = CHANNEL_NAMES[int(view.unit_channel[block.candidates[candidate, 0]])]
-                    if variant(block, view, alignment(block, view, index, int(candidate)), False, channel, 0.0) == SIBLING:
+                    if variant(block, view, alignment(block, view, int(candidate)), False, channel, 0.0) == SIBLING:
                         shown[candidate] = -np.inf
-                np.maximum.at(best, block.rows[block.piece_of[block.candidates[:, 1]]], shown)
+                np.maximum.at(best, block.rows[block.stream.piece_of[block.candidates[:, 1]]], shown)
         clean = best <= index.options.max_evidence
         clean[suspect_rows(batch, index)] = False
         total.documents += int(clean.sum())

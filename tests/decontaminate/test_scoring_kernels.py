@@ -23,6 +23,8 @@ from curate.decontaminate.score import (
     MIN_ALIKE_BYTES,
     NAME_COST,
     NEAR,
+    Stream,
+    Units,
     score,
 )
 from curate.decontaminate.shapes import (
@@ -144,7 +146,7 @@ def kernel_score(unit: list[int], capital: list[bool], document: list[int], uppe
     arrays += [np.zeros(m, np.uint64), np.array(capital), np.full(m, -1, np.int32), *frozen, np.zeros(1, np.float32)]
     for array in arrays[8:]:
         array.flags.writeable = False
-    score(candidates, *arrays, RUN, False, found)
+    score(candidates, Stream(*arrays[:9]), Units(*arrays[9:]), RUN, False, found)
     return float(found[0]), candidates[0].tolist()
 
 
