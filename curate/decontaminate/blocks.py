@@ -70,13 +70,16 @@ def text_buffer(batch: pa.RecordBatch) -> tuple[Array, Array]:
     return values, places.astype(np.int64)
 
 
-def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
-    """Yield the blocks of `batch` in order."""
+def blocks(batch: pa.RecordBatch, index: Index, view: View, counting: bool = False) -> Iterator[Block]:
+    """Yield the blocks of `batch` in order; if `counting`, with candidates only of units that can reach their thresholds.
+
+    The others, such as choices that are numbers, are half of what arithmetic would lead to; calibration looks at some of them.
+    """
     data, offsets = text_buffer(batch)
     if view.num_units == 0 or batch.num_rows == 0:
         return
     row_of, begins, ends = spans_of_code(data, offsets) if view.is_code else (np.arange(batch.num_rows), offsets[:-1].copy(), offsets[1:])
-    search = index.once(("search", view.gram), lambda: _search(index, view))
+    search = index.once(("search", view.gram, counting), lambda: _search(index, view, counting))
     room = np.zeros(view.num_units, np.int32), np.zeros(len(view.gram_weight), np.int32)
     piece = 0
     while piece < len(row_of):
@@ -94,8 +97,9 @@ def blocks(batch: pa.RecordBatch, index: Index, view: View) -> Iterator[Block]:
             piece += len(rows)
 
 
-def _search(index: Index, view: View) -> _Search:
-    needed, usual = _needed(index, view)
+def _search(index: Index, view: View, counting: bool) -> _Search:
+    idle = index.thresholds(view) > 1 if counting else index.poor(view) & ~index.whole_only(view)
+    needed, usual = (read_only(np.where(idle, np.inf, some).astype(np.float32)) for some in _needed(index, view))
     scaled = (np.minimum(np.floor((some.astype(np.float64) - 1e-6) * POST_WEIGHT), np.iinfo(np.int32).max) for some in (needed, usual))
     few, many = (read_only(some.astype(np.int32)) for some in scaled)
     own = {name: getattr(index if name in ("text", "text_start") else view, name) for name in Units._fields}
@@ -105,13 +109,13 @@ def _search(index: Index, view: View) -> _Search:
 def _needed(index: Index, view: View) -> tuple[Array, Array]:
     """Return the weight, float32 [U], of a unit's n-grams that makes a window worth to be scored; and that but for short units."""
     if view.is_code:
-        needed = read_only((view.lead * np.float32(CANDIDATE_SHARE)).astype(np.float32))
+        needed = (view.lead * np.float32(CANDIDATE_SHARE)).astype(np.float32)
         return needed, needed
     least = index.floors(view) + index.options.least_evidence
     common = np.maximum(LEAST_INFORMATION, least - COMMON_SHARE * (view.information - view.lead))  # most of a template's n-grams lead nowhere
     usual = np.minimum(np.minimum(CANDIDATE_INFORMATION * least, 0.5 * view.lead), common)
     needed = np.where(np.diff(view.unit_start) <= SHORT_TOKENS, np.minimum(usual, SHORT_INFORMATION), usual)
-    usual, needed = (read_only(np.where(view.lead > 0, some, np.inf).astype(np.float32)) for some in (usual, needed))
+    usual, needed = (np.where(view.lead > 0, some, np.inf).astype(np.float32) for some in (usual, needed))
     return needed, usual
 
 
@@ -131,8 +135,9 @@ def _stream(data: Array, begins: Array, ends: Array, view: View, index: Index) -
     runs = gram_hashes(keys, kept, view.gram) if view is index.words else gram_keys(tokens, kept, view.gram, view.coarse)
     bounds = kept[: max(1, done) + 1]
     n = int(bounds[-1])
-    columns = (some[:n] for some in (tokens.starts, tokens.ends, runs, keys, values, capital))
-    return Stream(read_only(data), *columns, bounds, np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))), done, place
+    starts, ends = tokens.starts[:n], tokens.ends[:n]
+    piece_of = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
+    return Stream(read_only(data), starts, ends, runs[:n], keys[:n], values[:n], capital[:n], bounds, piece_of), done, place
 
 
 def _candidates(stream: Stream, view: View, search: _Search, room: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -118,7 +118,7 @@ def scan(batch: pa.RecordBatch, index: Index) -> pa.Table:
 
 def _hits(batch: pa.RecordBatch, view: View, index: Index) -> Iterator[Hit]:
     thresholds, whole_only = index.once(("thresholds", view.gram), lambda: (index.thresholds(view), index.whole_only(view)))
-    for block in blocks(batch, index, view):
+    for block in blocks(batch, index, view, counting=True):
         units = block.candidates[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = block.found / view.information[units]
