@@ -58,6 +58,8 @@ class Options:
     least_evidence: float = 3.15
     min_whole_tokens: int = 8  # a unit without so much evidence in it counts when all of it is there, if it has so many tokens
     min_whole_information: float = 0.8
+    min_alone_tokens: int = 5  # and one of so many when it stands alone as well, and has so much in phrases of its own
+    min_alone_lead: float = 1.0
     max_evidence: float = 4.8
 
 
@@ -180,7 +182,7 @@ class Index:
         """Return the score, float32 [U], from which a match of each unit counts; above 1 where it never can.
 
         A unit of some length with too little information for a part of it to count must be there as a whole (WHOLE), with its
-        own numbers; see `whole_only`.
+        own numbers; see `whole_only` and `alone_only`.
         """
         if self.threshold is not None:
             needed = np.full(view.num_units, self.threshold, np.float32)
@@ -195,7 +197,21 @@ class Index:
         weak = self.poor(view) | (self._by_evidence(view) > WHOLE)
         prose = ~np.isin(view.unit_channel, [CHANNEL_NAMES.index(name) for name in FORMULAIC])
         enough = (np.diff(view.unit_start) >= self.options.min_whole_tokens) & (view.information >= self.options.min_whole_information)
-        result: NDArray[np.bool_] = weak & prose & enough & (view.lead > 0)
+        result: NDArray[np.bool_] = weak & prose & (view.lead > 0) & (enough | self._telling(view))
+        return result
+
+    def alone_only(self, view: View) -> NDArray[np.bool_]:
+        """Return which of the units that count only as a whole, bool [U], must also be a line of their own, word for word.
+
+        They are short. In clean text there are few lines, and hardly any is a question of a benchmark; but "Which of the following is
+        false?", which says as much by its words, stands on many pages: so it is what leads to few units that must tell.
+        """
+        result: NDArray[np.bool_] = self.whole_only(view) & (np.diff(view.unit_start) < self.options.min_whole_tokens)
+        return result
+
+    def _telling(self, view: View) -> NDArray[np.bool_]:
+        short, options = np.diff(view.unit_start) >= self.options.min_alone_tokens, self.options
+        result: NDArray[np.bool_] = short & (view.information >= options.min_information) & (view.lead >= options.min_alone_lead)
         return result
 
     def poor(self, view: View) -> NDArray[np.bool_]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from curate.decontaminate.blocks import Block, blocks, text_buffer
 from curate.decontaminate.index import CHANNEL_NAMES, Index, View
 from curate.decontaminate.normalize import Tokens, tokenize
-from curate.decontaminate.variant import SIBLING, Alignment, alignment, firm, squeezed, variant
+from curate.decontaminate.variant import SIBLING, Alignment, alignment, alone, firm, squeezed, variant
 
 MATCHES = pa.schema(
     [
@@ -117,15 +117,19 @@ def scan(batch: pa.RecordBatch, index: Index) -> pa.Table:
 
 
 def _hits(batch: pa.RecordBatch, view: View, index: Index) -> Iterator[Hit]:
-    thresholds, whole_only = index.once(("thresholds", view.gram), lambda: (index.thresholds(view), index.whole_only(view)))
+    thresholds, whole_only, alone_only = index.once(
+        ("limits", view.gram), lambda: (index.thresholds(view), index.whole_only(view), index.alone_only(view))
+    )
     for block in blocks(batch, index, view, counting=True):
         units = block.candidates[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = block.found / view.information[units]
-        for candidate in np.flatnonzero(scores >= thresholds[units]):
-            unit = units[candidate]
-            hit = _hit(block, view, index, int(candidate), float(scores[candidate]), float(thresholds[unit]))
-            if hit is not None and (not whole_only[unit] or hit.numbers_equal in (None, 1.0)):
+        for candidate in np.flatnonzero(scores >= thresholds[units]).tolist():
+            unit, found = int(units[candidate]), alignment(block, view, candidate)
+            if (whole_only[unit] and found.numbers_equal not in (None, 1.0)) or (alone_only[unit] and not alone(block, found)):
+                continue
+            hit = _hit(block, view, index, candidate, found, float(scores[candidate]), float(thresholds[unit]))
+            if hit is not None:
                 yield hit
 
 
@@ -136,18 +140,24 @@ def _beyond(block: Block, view: View, unit: int, found: Alignment) -> dict[int, 
     begin, end = int(block.stream.bounds[piece]), int(block.stream.bounds[piece + 1])
     if found.item_last == last - first - 1 and unit + 1 < view.num_units and view.unit_text[unit + 1] == view.unit_text[unit]:
         size = min(int(view.unit_start[unit + 2]) - last, end - found.last - 1)
-        same = view.token_key[last : last + size] == block.stream.keys[found.last + 1 : found.last + 1 + size]
+        same = _equal(view, block, last, found.last + 1, size)
         result[unit + 1] = float(view.token_weight[last : last + size][np.logical_and.accumulate(same)].sum())
     if found.item_first == 0 and unit > 0 and view.unit_text[unit - 1] == view.unit_text[unit]:
         size = min(first - int(view.unit_start[unit - 1]), found.first - begin)
-        same = view.token_key[first - size : first] == block.stream.keys[found.first - size : found.first]
+        same = _equal(view, block, first - size, found.first - size, size)
         result[unit - 1] = float(view.token_weight[first - size : first][np.logical_and.accumulate(same[::-1])[::-1]].sum())
     return result
 
 
-def _hit(block: Block, view: View, index: Index, candidate: int, score: float, threshold: float) -> Hit | None:
+def _equal(view: View, block: Block, token: int, place: int, size: int) -> Array:
+    """Return which of `size` tokens, bool, are the same words and the same numbers."""
+    own, there = slice(token, token + size), slice(place, place + size)
+    result: Array = (view.token_key[own] == block.stream.keys[there]) & (view.token_value[own] == block.stream.values[there])
+    return result
+
+
+def _hit(block: Block, view: View, index: Index, candidate: int, found: Alignment, score: float, threshold: float) -> Hit | None:
     unit = int(block.candidates[candidate, 0])
-    found = alignment(block, view, candidate)
     channel = CHANNEL_NAMES[int(view.unit_channel[unit])]
     if not firm(view, unit, found, channel, threshold):
         return None

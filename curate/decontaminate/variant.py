@@ -42,6 +42,7 @@ SCANT_MARGIN, SCANT_NAMES = 1.5, 0.5  # with so little evidence to spare it must
 TELLING = 1.0  # so much that is replaced makes another question, where there is little evidence to spare
 MOSTLY_MISSING, WEAK_MARGIN = 0.45, 2.0  # and where so much is, with little evidence to spare, it must not be cut from a sentence
 BREAK = re.compile(rb"[\n.?!:>]|.{40}")
+LINE_END = 10
 MOST_OF_IT = 0.6  # of what an item says must be there where words and numbers differ
 FIRM_SHARE = 0.8  # of the score that is needed must be in what is left without strays
 
@@ -73,6 +74,11 @@ class Alignment:
     found: float
     share: float
     replaced: float
+
+    @property
+    def exact(self) -> bool:
+        """Whether all between the first and the last matched word is the same, word for word, in both texts; numbers may differ."""
+        return self.last - self.first == self.item_last - self.item_first == int(self.matched.sum()) - 1 and not self.alike
 
 
 def alignment(block: Block, view: View, candidate: int) -> Alignment:
@@ -172,6 +178,18 @@ def _mid_sentence(block: Block, found: Alignment) -> bool:
     return bool(
         found.last + 1 < block.stream.bounds[piece + 1]
         and not BREAK.search(bytes(block.stream.data[block.stream.ends[found.last] : block.stream.starts[found.last + 1]]))
+    )
+
+
+def alone(block: Block, found: Alignment) -> bool:
+    """Whether the whole unit, word for word, is a line of its own: no other words stand between it and the line's ends."""
+    if not found.exact or found.last - found.first + 1 != len(found.matched):
+        return False
+    stream, piece = block.stream, int(block.stream.piece_of[found.first])
+    begins, ends = found.first == stream.bounds[piece], found.last + 1 == stream.bounds[piece + 1]
+    return bool(
+        (begins or (stream.data[stream.ends[found.first - 1] : stream.starts[found.first]] == LINE_END).any())
+        and (ends or (stream.data[stream.ends[found.last] : stream.starts[found.last + 1]] == LINE_END).any())
     )
 
 
