@@ -39,6 +39,7 @@ WORD_GRAM = 3
 CODE_GRAM = 8
 CHANNEL_NAMES = (*CHANNELS, "question+choices")
 WHOLE = 0.999  # a score that means all of it
+NUMBER_LEAD = 0.5  # what a number says, in telling words, where it is compared
 FORMULAIC = ("solution", "choices", "code")
 Array = NDArray[Any]
 
@@ -210,8 +211,14 @@ class Index:
         return result
 
     def _telling(self, view: View) -> NDArray[np.bool_]:
-        short, options = np.diff(view.unit_start) >= self.options.min_alone_tokens, self.options
-        result: NDArray[np.bool_] = short & (view.information >= options.min_information) & (view.lead >= options.min_alone_lead)
+        """Return which units, bool [U], have a phrase of their own, or numbers in digits, which are compared when all of a unit is there."""
+        options, size = self.options, np.diff(view.unit_start)
+        begins = self.text[np.minimum(self.text_start[np.repeat(view.unit_text, size)] + view.token_from, len(self.text) - 1)]
+        digits = np.concatenate([[0], np.cumsum((view.token_value != 0) & (begins >= ord("0")) & (begins <= ord("9")))])
+        own = view.lead + NUMBER_LEAD * np.diff(digits[view.unit_start])
+        result: NDArray[np.bool_] = (
+            (size >= options.min_alone_tokens) & (view.information >= options.min_information) & (own >= options.min_alone_lead)
+        )
         return result
 
     def poor(self, view: View) -> NDArray[np.bool_]:

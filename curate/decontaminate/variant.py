@@ -181,11 +181,13 @@ def _mid_sentence(block: Block, found: Alignment) -> bool:
     )
 
 
-def alone(block: Block, found: Alignment) -> bool:
-    """Whether the whole unit, word for word, is a line of its own: no other words stand between it and the line's ends."""
+def alone(block: Block, view: View, unit: int, found: Alignment) -> bool:
+    """Whether the whole unit, word for word and number for number, is a line of its own: no other words are on that line."""
     if not found.exact or found.last - found.first + 1 != len(found.matched):
         return False
-    stream, piece = block.stream, int(block.stream.piece_of[found.first])
+    stream, piece, tokens = block.stream, int(block.stream.piece_of[found.first]), slice(int(view.unit_start[unit]), int(view.unit_start[unit + 1]))
+    if (stream.values[found.first : found.last + 1] != view.token_value[tokens]).any():
+        return False
     begins, ends = found.first == stream.bounds[piece], found.last + 1 == stream.bounds[piece + 1]
     return bool(
         (begins or (stream.data[stream.ends[found.first - 1] : stream.starts[found.first]] == LINE_END).any())
