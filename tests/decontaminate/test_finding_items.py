@@ -318,6 +318,56 @@ def test_weak_questions_count_only_as_a_whole_and_with_their_numbers() -> None:
     assert found(index, weak.replace("best", "worst")) == []
 
 
+def weak_ones(texts: list[str], phrases: list[str]) -> Index:
+    """Return an index of questions that say little, since the background is full of `phrases`."""
+    items = [Item("quiz", f"w{i}", f"w:{i}", {"question": text}) for i, text in enumerate(texts)]
+    bare = build_index(Items(items=[*ITEMS.items, *items], sizes={**ITEMS.sizes, "quiz": 2 + len(items)}))
+    rng = random.Random(8)
+    background = [" ".join(f"{prose(rng, 6)} {phrase}" for phrase in rng.sample(phrases, len(phrases))) for _ in range(400)]
+    return weighted(bare, count_background([batch_of(background)], bare))
+
+
+@pytest.mark.parametrize("question", ["The law of rising copper", "Solve the equation x + 71 = 22."])
+def test_short_questions_count_where_they_are_a_line_of_their_own(question: str) -> None:
+    index = weak_ones([question], ["the copper law", "copper law of", "the law of", "the equation", "solve for"])
+    assert index.alone_only(index.words)[index.words.unit_item == index.item_ids.index("w0")].all()
+    assert [(m["item_id"], m["variant"]) for m in found(index, question)] == [("w0", "verbatim")]
+    assert [m["item_id"] for m in found(index, f"<p>{question.upper()}</p>")] == ["w0"]
+    for other in (f"and {question}", f"{question} and", question.replace("law", "law too"), question.replace("71", "72"), question.split(" ", 1)[1]):
+        assert other == question or found(index, other) == []
+
+
+def test_a_short_question_that_any_quiz_has_does_not_count() -> None:
+    index = weak_ones(["Which of these is false?"], ["which of these is", "of these is"])
+    assert found(index, "Which of these is false?") == []
+
+
+def test_two_questions_of_one_form_share_a_place_that_has_all_their_words() -> None:
+    """With other numbers it is of neither more than of the other, though one says more by the same words; with its own it is its own."""
+    texts = [f"How many copper ladders of {n} meters reach the glacier above the {n + 1} tunnels, if {n} are lost?" for n in (17, 30)]
+    texts[1] = texts[1].replace("30", "thirty")
+    items = [Item("sums", name, f"f:{name}", {"question": text}) for name, text in zip("ab", texts, strict=True)]
+    index = build_index(Items(items=items, sizes={"sums": 2}))
+    longer = build_index(Items(items=[*items, Item("sums", "c", "f:c", {"question": texts[0] + " Of the velvet ones?"})], sizes={"sums": 3}))
+    other = re.sub(r"\d+", "88", texts[0])
+    assert {(m["item_id"], m["variant"]) for m in found(index, other)} == {("a", "numbers_changed"), ("b", "numbers_changed")}
+    assert [m["item_id"] for m in found(index, texts[0])] == ["a"]
+    assert {m["item_id"] for m in found(longer, texts[0])} >= {"a"}
+
+
+def test_a_claim_goes_on_only_over_the_same_numbers() -> None:
+    """Two questions on a passage of two units, in which the numbers of the second are others: it is the one whose question is there."""
+    words = [first + second for first, second in itertools.product(WORDS, WORDS)]
+    random.Random(5).shuffle(words)
+    passage = " ".join(f"{word} {i}" if i > 200 and i % 9 == 0 else word for i, word in enumerate(words[:260]))
+    ends = (". Which valley did it fill before that?", ". Who was the first to measure it?")
+    items = [Item("sums", name, f"f:{name}", {"question": passage + end}) for name, end in zip("ab", ends, strict=True)]
+    index = build_index(Items(items=items, sizes={"sums": 2}))
+    for item, end in zip("ab", ends, strict=True):
+        page = re.sub(r"\d+", "77", passage) + end
+        assert item in {m["item_id"] for m in scan(batch_of([page]), index).to_pylist() if m["counted"]}
+
+
 def test_canaries_are_found_as_they_are_written(index: Index) -> None:
     (match,) = found(index, "see canary-5d41402abc4b2a76 there")
     assert (match["benchmark"], match["item_id"], match["variant"]) == ("quiz", "canary", "canary")
