@@ -343,24 +343,22 @@ def test_a_short_question_that_any_quiz_has_does_not_count() -> None:
 
 
 def test_two_questions_of_one_form_share_a_place_that_has_all_their_words() -> None:
-    """With other numbers it is of neither more than of the other, though one says more by the same words; with its own it is its own."""
-    texts = [f"How many copper ladders of {n} meters reach the glacier above the {n + 1} tunnels, if {n} are lost?" for n in (17, 30)]
-    texts[1] = texts[1].replace("30", "thirty")
-    items = [Item("sums", name, f"f:{name}", {"question": text}) for name, text in zip("ab", texts, strict=True)]
+    """With other numbers it is of both, though one says more by the same words, as names say less; with its own it is its own."""
+    text = "How many copper ladders of {} meters reach the glacier above the {} tunnels, if {} are lost?"
+    texts = {"a": text.format(17, 18, 2), "b": text.replace("copper ladders", "Copper Ladders").replace("glacier", "Glacier").format(30, 31, 5)}
+    items = [Item("sums", name, f"f:{name}", {"question": text}) for name, text in texts.items()]
     index = build_index(Items(items=items, sizes={"sums": 2}))
-    longer = build_index(Items(items=[*items, Item("sums", "c", "f:c", {"question": texts[0] + " Of the velvet ones?"})], sizes={"sums": 3}))
-    other = re.sub(r"\d+", "88", texts[0])
-    assert {(m["item_id"], m["variant"]) for m in found(index, other)} == {("a", "numbers_changed"), ("b", "numbers_changed")}
-    assert [m["item_id"] for m in found(index, texts[0])] == ["a"]
-    assert {m["item_id"] for m in found(longer, texts[0])} >= {"a"}
+    assert [m["item_id"] for m in found(index, text.format(40, 41, 9))] == ["a", "b"]
+    for name, own in texts.items():
+        assert [m["item_id"] for m in found(index, own)] == [name]
 
 
 def test_a_claim_goes_on_only_over_the_same_numbers() -> None:
     """Two questions on a passage of two units, in which the numbers of the second are others: it is the one whose question is there."""
     words = [first + second for first, second in itertools.product(WORDS, WORDS)]
     random.Random(5).shuffle(words)
-    passage = " ".join(f"{word} {i}" if i > 200 and i % 9 == 0 else word for i, word in enumerate(words[:260]))
-    ends = (". Which valley did it fill before that?", ". Who was the first to measure it?")
+    passage = " ".join(f"{word} {i}" if i > 200 and i % 9 == 0 else word for i, word in enumerate(words[:330]))
+    ends = (" or the valley that it filled before that?", " or the sailor who was first to measure it?")
     items = [Item("sums", name, f"f:{name}", {"question": passage + end}) for name, end in zip("ab", ends, strict=True)]
     index = build_index(Items(items=items, sizes={"sums": 2}))
     for item, end in zip("ab", ends, strict=True):
