@@ -9,6 +9,7 @@ lookup     tokens → candidates: which units a document may hold, and where
 score      candidates → what each shares with its unit, and what that says
 weigh      document frequencies of a background sample → weights and thresholds
 match      documents → matches
+align      a candidate → where each token of its unit is
 variant    how a match differs from its item
 act        what is removed
 tally      contamination rates, what could not be scanned, what a clean result means

@@ -71,7 +71,7 @@ class Hit:
     end: int
     item_start: int
     item_end: int
-    exact: bool = False  # the place is the unit's text word for word, but for numbers
+    whole: bool = False  # the place is all of the unit's text, word for word, but for numbers
     channels: set[str] = field(default_factory=set)
     merits: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # per channel and unit: what was found, and that with its merit
     wholes: dict[str, float] = field(default_factory=dict)  # per channel: all of its information
@@ -93,10 +93,10 @@ class Hit:
         return (self.variant == SIBLING, -round(self.merit(), 2), self.item)
 
     def outdone(self, other: Hit) -> bool:
-        """Whether `other`, which comes first, explains the place better. Nothing is better than all its words, where its numbers are no better."""
+        """Whether `other`, which comes first, explains the place better. If the place is all of this one's text, it can do so only by its numbers."""
         if (self.variant == SIBLING) != (other.variant == SIBLING):
             return True
-        whole = self.exact and self.start <= other.start and other.end <= self.end
+        whole = self.whole and self.start <= other.start and other.end <= self.end
         equal = [1.0 if hit.numbers_equal is None else hit.numbers_equal for hit in (self, other)]
         return not (whole and equal[0] >= equal[1]) and self.merit() < EQUAL_MERIT * other.merit()
 
@@ -195,7 +195,7 @@ def _hit(block: Block, view: View, index: Index, candidate: int, found: Alignmen
         end=end - offset,
         item_start=low,
         item_end=high,
-        exact=found.exact,
+        whole=found.whole,
         channels=channels,
         merits={(channel, at): (told, told * merit) for at, told in {unit: said, **_beyond(block, view, unit, found)}.items()},
         wholes={channel: _whole(view, unit)},
@@ -250,11 +250,11 @@ def _same_place(a: Hit, b: Hit) -> bool:
 
 def _join(a: Hit, b: Hit) -> Hit:
     best, other = (a, b) if (a.variant == SIBLING, -a.information) <= (b.variant == SIBLING, -b.information) else (b, a)
-    whole = any(hit.exact and hit.start <= min(a.start, b.start) and hit.end >= max(a.end, b.end) for hit in (a, b))
+    whole = any(hit.whole and hit.start <= min(a.start, b.start) and hit.end >= max(a.end, b.end) for hit in (a, b))
     if (best.variant == SIBLING) == (other.variant == SIBLING) or best.goes_on(other):
         best.channels = best.channels | other.channels
         best.start, best.end = min(a.start, b.start), max(a.end, b.end)
-        best.exact = whole
+        best.whole = whole
         best.merits = {name: max(one.merits.get(name, (0.0, 0.0)) for one in (a, b)) for name in sorted({*a.merits, *b.merits})}
         best.wholes = {**a.wholes, **b.wholes}
     return best

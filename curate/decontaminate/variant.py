@@ -42,7 +42,6 @@ SCANT_MARGIN, SCANT_NAMES = 1.5, 0.5  # with so little evidence to spare it must
 TELLING = 1.0  # so much that is replaced makes another question, where there is little evidence to spare
 MOSTLY_MISSING, WEAK_MARGIN = 0.45, 2.0  # and where so much is, with little evidence to spare, it must not be cut from a sentence
 BREAK = re.compile(rb"[\n.?!:>]|.{40}")
-LINE_END = 10
 MOST_OF_IT = 0.6  # of what an item says must be there where words and numbers differ
 FIRM_SHARE = 0.8  # of the score that is needed must be in what is left without strays
 
@@ -55,9 +54,8 @@ class Alignment:
     `item_first`, `item_last`: tokens of the unit, inclusive; `numbers_equal`: share of the matched numbers, None without any;
     `named` bool [M]: tokens with a capital where the document has others with one in the same place: other names;
     `density`: share of the tokens but those that are matched, between the first and the last run of at least LONG_RUN tokens.
-    `alike`: whether any word or number of what is matched has a typing error; `found`: the weights that are matched; `share`: the same of
-    all of the unit's; `replaced`:
-    the weights, in telling words, of what is missing between the first and the last token that is matched, but for names.
+    `alike`: whether any word or number of what is matched has a typing error; `found`: the weights, in telling words, that are matched;
+    `share`: that of all of the unit's; `replaced`: the weights of what is missing between the first and the last matched token, but for names.
     """
 
     matched: Array
@@ -76,9 +74,9 @@ class Alignment:
     replaced: float
 
     @property
-    def exact(self) -> bool:
-        """Whether all between the first and the last matched word is the same, word for word, in both texts; numbers may differ."""
-        return self.last - self.first == self.item_last - self.item_first == int(self.matched.sum()) - 1 and not self.alike
+    def whole(self) -> bool:
+        """Whether all of the unit is there, word for word, with nothing in between; numbers may differ."""
+        return bool(self.matched.all()) and self.last - self.first + 1 == len(self.matched) and not self.alike
 
 
 def alignment(block: Block, view: View, candidate: int) -> Alignment:
@@ -168,31 +166,26 @@ def firm(view: View, unit: int, found: Alignment, channel: str, needed: float) -
     return found.found + 2 * float(EDGE) >= FIRM_SHARE * needed * float(view.information[unit])
 
 
-def _mid_sentence(block: Block, found: Alignment) -> bool:
-    """Whether the document's sentence began before what is matched, or goes on behind it."""
-    piece = int(block.stream.piece_of[found.first])
-    if found.first > block.stream.bounds[piece] and not BREAK.search(
-        bytes(block.stream.data[block.stream.ends[found.first - 1] : block.stream.starts[found.first]])
-    ):
-        return True
-    return bool(
-        found.last + 1 < block.stream.bounds[piece + 1]
-        and not BREAK.search(bytes(block.stream.data[block.stream.ends[found.last] : block.stream.starts[found.last + 1]]))
-    )
-
-
 def alone(block: Block, view: View, unit: int, found: Alignment) -> bool:
     """Whether the whole unit, word for word and number for number, is a line of its own: no other words are on that line."""
-    if not found.exact or found.last - found.first + 1 != len(found.matched):
+    if not found.whole:
         return False
-    stream, piece, tokens = block.stream, int(block.stream.piece_of[found.first]), slice(int(view.unit_start[unit]), int(view.unit_start[unit + 1]))
-    if (stream.values[found.first : found.last + 1] != view.token_value[tokens]).any():
-        return False
-    begins, ends = found.first == stream.bounds[piece], found.last + 1 == stream.bounds[piece + 1]
-    return bool(
-        (begins or (stream.data[stream.ends[found.first - 1] : stream.starts[found.first]] == LINE_END).any())
-        and (ends or (stream.data[stream.ends[found.last] : stream.starts[found.last + 1]] == LINE_END).any())
-    )
+    numbers = view.token_value[int(view.unit_start[unit]) : int(view.unit_start[unit + 1])]
+    same: Array = block.stream.values[found.first : found.last + 1] == numbers
+    return bool(same.all()) and all(b"\n" in gap for gap in _beside(block, found))
+
+
+def _mid_sentence(block: Block, found: Alignment) -> bool:
+    """Whether the document's sentence began before what is matched, or goes on behind it."""
+    return not all(BREAK.search(gap) for gap in _beside(block, found))
+
+
+def _beside(block: Block, found: Alignment) -> tuple[bytes, bytes]:
+    """Return what stands between the match and the tokens before and behind it; a line's end where there are none."""
+    stream, piece, first, last = block.stream, int(block.stream.piece_of[found.first]), found.first, found.last
+    before = bytes(stream.data[stream.ends[first - 1] : stream.starts[first]]) if first > stream.bounds[piece] else b"\n"
+    behind = bytes(stream.data[stream.ends[last] : stream.starts[last + 1]]) if last + 1 < stream.bounds[piece + 1] else b"\n"
+    return before, behind
 
 
 def _capitals(block: Block, found: Alignment) -> bool:

@@ -351,6 +351,8 @@ def test_two_questions_of_one_form_share_a_place_that_has_all_their_words() -> N
     assert [m["item_id"] for m in found(index, text.format(40, 41, 9))] == ["a", "b"]
     for name, own in texts.items():
         assert [m["item_id"] for m in found(index, own)] == [name]
+    longer = Item("sums", "c", "f:c", {"question": texts["a"] + " Of the velvet ones, how many?"})
+    assert [m["item_id"] for m in found(build_index(Items(items=[items[0], longer], sizes={"sums": 2})), texts["a"])] == ["a"]
 
 
 def test_a_claim_goes_on_only_over_the_same_numbers() -> None:
