@@ -266,7 +266,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--proxies", type=int, nargs="*", default=[8, 32, 128])
-    parser.add_argument("--steps", type=int, default=4, help="of each proxy")
+    parser.add_argument("--steps", type=int, default=8, help="of each proxy")
     parser.add_argument("--gpu-proxies", type=int, nargs="*", default=[1, 8, 32], help="beside the number that would be chosen")
     parser.add_argument("--gpu-widths", type=int, nargs="*", default=[128, 256, 512], help="which of the shapes")
     parser.add_argument("--gpu-steps", type=int, default=30, help="of each proxy on a GPU: so many, and thrice as many; the difference counts")

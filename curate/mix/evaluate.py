@@ -12,7 +12,6 @@ over items, need no model.
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import msgspec
@@ -107,7 +106,7 @@ def token_losses(parameters: model.Parameters, tokens: Tensor, heads: int, wante
     embedding = parameters["embedding"].detach()
     given = tokens[:, :-1].contiguous()
     if len(embedding) == 1 and tokens.device.type == "cpu":
-        x = fused.hidden_states(parameters, given, heads, _scratch())[None]
+        x = fused.hidden_states(parameters, given, heads, fused.shared_scratch())[None]
     else:
         x = model.hidden_states(parameters, given.expand(len(embedding), -1, -1), heads)
     chosen = wanted.reshape(-1).nonzero()[:, 0]
@@ -120,11 +119,6 @@ def token_losses(parameters: model.Parameters, tokens: Tensor, heads: int, wante
         right = targets[start : start + chunk].expand(len(embedding), -1)[..., None]
         parts.append(torch.logsumexp(logits, -1) - logits.gather(2, right)[..., 0])
     return torch.cat(parts, 1)
-
-
-@functools.cache
-def _scratch() -> fused.Scratch:
-    return fused.Scratch()
 
 
 def _table(suite: Suite, bits: NDArray[np.float64]) -> pa.Table:

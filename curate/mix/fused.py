@@ -2,9 +2,12 @@
 
 A small model in plain PyTorch spends most of a step on passes over its activations, not on products. Here a step goes through
 the model a few sequences at a time; what lies between two products is one numba kernel; logits exist for CHUNK positions, and become
-chances and then their gradient in place; gradients are added where they belong; attention skips what lies in the future, block by block; and
-buffers are made once, on huge pages. There is no compiler to install, nothing that is compiled on one machine and not on another, and the
-same run gives the same bits.
+exponentials in place; gradients are added where they belong; attention skips what lies in the future, block by block; and buffers are made
+once, on huge pages. There is no compiler to install, nothing that is compiled on one machine and not on another, and the same run gives the
+same bits.
+
+A product of small matrices is up to twice as fast in one layout as in another, so logits have the vocabulary first, attention has keys and
+values transposed and its blocks of scores packed, and a matrix that many rows are multiplied with is transposed before.
 
 The price is a second definition of the model, with its derivative by hand; tests hold it to the first, which autograd differentiates.
 
@@ -25,12 +28,15 @@ import torch
 from torch import Tensor
 
 from curate.kernels.compiled import compiled, reassociated
+from curate.kernels.exponential import exponential
 from curate.mix.model import EPSILON, Parameters, rotary
 
 MICRO_TOKENS = 4096  # positions that go through the model at once; at least one sequence
-BLOCK = 128  # queries, or keys, of a block of attention
-SCORES = 1 << 20  # scores of attention that are worked on at once; at least one sequence
-CHUNK = 256  # positions whose logits exist at once
+BLOCK = 128  # queries of a block of attention
+SCORES = 1 << 18  # scores of attention that are worked on at once, where a core's cache holds them; at least one head's block
+SLICE = 1024  # positions of the product that a tall matrix's gradient is
+CHUNK = 512  # positions whose logits exist at once
+LARGEST = 60.0  # logits of which a vocabulary's exponentials have a sum in float32
 HUGE = 1 << 21  # bytes of a huge page
 
 
@@ -62,6 +68,12 @@ class Scratch:
         return taken
 
 
+@functools.cache
+def shared_scratch() -> Scratch:
+    """Return the buffers of this process, which one proxy after another uses."""
+    return Scratch()
+
+
 class Layer(msgspec.Struct, frozen=True):
     """The parameters of one layer, or their gradients."""
 
@@ -81,14 +93,13 @@ class Kept(msgspec.Struct, frozen=True):
     y: Tensor  # [T, D], normalized
     qkv: Tensor  # [3, N, length, S], queries and keys rotated and normalized, queries over √S
     inverses: Tensor  # [T, 2, heads], of the norms of queries and keys
-    scores: Tensor  # [N, length, length], exponentials; nothing above the blocks of the diagonal
+    scores: list[Tensor]  # for each block of queries [N, block, keys up to its end], exponentials
     sums: Tensor  # [N, length, 1], of the exponentials
     mixed: Tensor  # [T, D], what attention gives
     x2: Tensor  # [T, D], after attention
     inverse2: Tensor  # [T]
     y2: Tensor  # [T, D]
     gate_up: Tensor  # [T, 2 · hidden]
-    sigmoid: Tensor  # [T, hidden], of the gates
     hidden: Tensor  # [T, hidden], gated
 
 
@@ -164,31 +175,45 @@ def _forward(parameters: Parameters, tokens: Tensor, heads: int, scratch: Scratc
         x2 = torch.addmm(x, mixed, layer.output, out=scratch.take(f"{at}x2", count, width))
         y2, inverse2 = _norm(x2, layer.mlp_norm, scratch, f"{at}mlp")
         gate_up = torch.mm(y2, layer.gate_up, out=scratch.take(f"{at}gate_up", count, layer.gate_up.shape[1]))
-        wide = layer.down.shape[0]
-        sigmoid = torch.sigmoid(gate_up[:, :wide], out=scratch.take(f"{at}sigmoid", count, wide))
-        hidden = scratch.take(f"{at}hidden", count, wide)
-        _gated(gate_up.numpy(), sigmoid.numpy(), hidden.numpy())
+        hidden = scratch.take(f"{at}hidden", count, layer.down.shape[0])
+        _gated(gate_up.numpy(), hidden.numpy())
         if kept is not None:
-            kept.append(Kept(x, inverse1, y, qkv, inverses, scores, sums, mixed, x2, inverse2, y2, gate_up, sigmoid, hidden))
+            kept.append(Kept(x, inverse1, y, qkv, inverses, scores, sums, mixed, x2, inverse2, y2, gate_up, hidden))
         x = torch.addmm(x2, hidden, layer.down, out=scratch.take(f"{at}x" if kept is not None else f"x{i % 2}", count, width))
     y, inverse_last = _norm(x, parameters["norm"].detach()[0], scratch, "last")
     return Last(embedded, inverse, x, inverse_last, y)
 
 
 def _head(x: Tensor, embedding: Tensor, targets: Tensor, grad: Tensor, scale: float, scratch: Scratch) -> tuple[float, Tensor]:
-    """Return the summed loss and the gradient of `scale` times it by x; add that by the embedding to `grad`."""
+    """Return the summed loss and the gradient of `scale` times it by x; add that by the embedding to `grad`.
+
+    Exponentials stay undivided: their sums divide hidden states and gradients, which are smaller.
+    """
     total, dx = 0.0, scratch.take("dy", *x.shape)
-    logits = scratch.take("logits", CHUNK, len(embedding))
+    turned_embedding = _turned(embedding, scratch)
+    longest = float(torch.linalg.vector_norm(embedding, dim=1).max())
     for start in range(0, len(x), CHUNK):
-        here, wanted = x[start : start + CHUNK], targets[start : start + CHUNK, None]
-        chances = torch.mm(here, embedding.t(), out=logits[: len(here)])
-        torch.softmax(chances, 1, out=chances)
-        right = chances.gather(1, wanted)
-        total -= float(right.clamp_min(1e-30).log().sum())
-        chances.scatter_(1, wanted, right - 1)
-        torch.addmm(here, chances, embedding, beta=0, alpha=scale, out=dx[start : start + CHUNK])
-        grad.addmm_(chances.t(), here, alpha=scale)
+        here, wanted = x[start : start + CHUNK], targets[start : start + CHUNK]
+        count, width = here.shape
+        logits = torch.mm(embedding, here.t(), out=scratch.take("logits", len(embedding), count))
+        right = logits.gather(0, wanted[None])[0]
+        safe = longest * float(torch.linalg.vector_norm(here, dim=1).max()) < LARGEST  # false as well if one is not a number
+        top = torch.zeros(count) if safe else logits.amax(0)
+        sums = torch.zeros(count)
+        _exponentials(logits.numpy(), top.numpy(), sums.numpy())
+        total += float((sums.log() + top - right).sum())
+        over = scale / sums
+        grad.addmm_(logits, torch.mul(here, over[:, None], out=scratch.take("weighted", count, width)))
+        most = torch.mm(turned_embedding, logits, out=scratch.take("turned dx", width, count))
+        some = dx[start : start + CHUNK]
+        _through_head(most.numpy(), over.numpy(), here.numpy(), wanted.numpy(), embedding.numpy(), scale, some.numpy(), grad.numpy())
     return total, dx
+
+
+def _turned(matrix: Tensor, scratch: Scratch) -> Tensor:
+    """Return the transpose of a matrix, or of each of several, laid out anew."""
+    turned = matrix.transpose(-2, -1)
+    return scratch.take("turned", *turned.shape).copy_(turned)
 
 
 def _norm(x: Tensor, gain: Tensor, scratch: Scratch, name: str) -> tuple[Tensor, Tensor]:
@@ -217,73 +242,72 @@ def _split(products: Tensor, rows: int, angles: Tensor, scratch: Scratch, at: st
     return qkv, inverses
 
 
-def _attend(qkv: Tensor, heads: int, scratch: Scratch, at: str) -> tuple[Tensor, Tensor, Tensor]:
+def _attend(qkv: Tensor, heads: int, scratch: Scratch, at: str) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Causal attention: return what it gives, [T, D], the sums of the exponentials, and these."""
     q, k, v = qkv.unbind()
     count, length, size = q.shape
+    turned = _turned(k, scratch)
     sums = scratch.take(f"{at}sums", count, length, 1)
-    groups = _groups(count, heads, length)
-    scores = scratch.take(f"{at}scores", count if at else groups[0].stop, length, length)
-    past = torch.ones(BLOCK, BLOCK).tril_()
-    out = scratch.take("out", count, length, size)
-    for some in groups:
-        its = scores[some] if at else scores[: some.stop - some.start]
-        for begin in range(0, length, BLOCK):
-            end = min(length, begin + BLOCK)
-            here = its[:, begin:end, :end]
-            torch.bmm(q[some, begin:end], k[some, :end].transpose(1, 2), out=here)
-            here.exp_()
-            here[:, :, begin:].mul_(past[: end - begin, : end - begin])
-            torch.sum(here, 2, keepdim=True, out=sums[some, begin:end])
+    out, scores = scratch.take("out", count, length, size), []
+    for begin, end in _blocks(length):
+        all_scores = scratch.take(f"{at}scores {begin}" if at else "scores", count, end - begin, end)
+        for some in _groups(count, length):
+            here = all_scores[some]
+            torch.bmm(q[some, begin:end], turned[some, :, :end], out=here)
+            _past_exponentials(here.numpy(), sums[some, begin:end].numpy())
             torch.bmm(here, v[some, :end], out=out[some, begin:end])
+        scores.append(all_scores)
     mixed = scratch.take(f"{at}mixed", count // heads * length, heads * size)
     _merge(out.numpy(), sums.numpy(), mixed.numpy())
     return mixed, sums, scores
 
 
-def _groups(count: int, heads: int, length: int) -> list[slice]:
-    """Cut `count` heads into groups of whole sequences whose scores are few enough for a core's cache."""
-    step = heads * max(1, SCORES // (heads * length * length))
-    return [slice(n, min(count, n + step)) for n in range(0, count, step)]
+def _blocks(length: int) -> list[tuple[int, int]]:
+    return [(begin, min(length, begin + BLOCK)) for begin in range(0, length, BLOCK)]
+
+
+def _groups(count: int, length: int) -> list[slice]:
+    """Cut `count` heads into groups whose scores of a block are at most SCORES."""
+    step = max(1, SCORES // (BLOCK * length))
+    return [slice(first, min(count, first + step)) for first in range(0, count, step)]
 
 
 def _attention_back(layer: Layer, grad: Layer, kept: Kept, dx: Tensor, angles: Tensor, scratch: Scratch) -> None:
     q, k, v = kept.qkv.unbind()
     count, length, size = q.shape
-    heads = dx.shape[1] // size
     grad.output.addmm_(kept.mixed.t(), dx)
     dmixed = torch.mm(dx, layer.output.t(), out=scratch.take("dy", *dx.shape))
     dout, shift = scratch.take("out", *q.shape), scratch.take("shift", *kept.sums.shape)
     _shift(dmixed.numpy(), kept.mixed.numpy(), kept.sums.numpy(), dout.numpy(), shift.numpy())
     dqkv = scratch.take("dqkv", *kept.qkv.shape)
     dq, dk, dv = dqkv.unbind()
-    groups = _groups(count, heads, length)
-    dscores = scratch.take("dscores", groups[0].stop, length, length)
-    for some in groups:
-        its = dscores[: some.stop - some.start]
-        for begin in range(0, length, BLOCK):
-            end = min(length, begin + BLOCK)
-            here = torch.bmm(dout[some, begin:end], v[some, :end].transpose(1, 2), out=its[:, begin:end, :end])
-            _through_scores(here.numpy(), shift[some, begin:end].numpy(), kept.scores[some, begin:end, :end].numpy())
+    turned = _turned(v, scratch)
+    dk_turned, dv_turned = scratch.take("turned dkv", 2, count, size, length).zero_()
+    for (begin, end), scores in zip(_blocks(length), kept.scores, strict=True):
+        for some in _groups(count, length):
+            here = scratch.take("dscores", some.stop - some.start, end - begin, end)
+            torch.bmm(dout[some, begin:end], turned[some, :, :end], out=here)
+            _through_scores(here.numpy(), shift[some, begin:end].numpy(), scores[some].numpy())
             torch.bmm(here, k[some, :end], out=dq[some, begin:end])
-        for begin in range(0, length, BLOCK):
-            end = min(length, begin + BLOCK)
-            torch.bmm(its[:, begin:, begin:end].transpose(1, 2), q[some, begin:], out=dk[some, begin:end])
-            torch.bmm(kept.scores[some, begin:, begin:end].transpose(1, 2), dout[some, begin:], out=dv[some, begin:end])
+            dk_turned[some, :, :end].baddbmm_(q[some, begin:end].transpose(1, 2), here)
+            dv_turned[some, :, :end].baddbmm_(dout[some, begin:end].transpose(1, 2), scores[some])
+    dk.copy_(dk_turned.transpose(1, 2))
+    dv.copy_(dv_turned.transpose(1, 2))
     dproducts = scratch.take("products", len(dx), 3 * dx.shape[1])
     _rotate_back(dqkv.numpy(), kept.qkv.numpy(), kept.inverses.numpy(), angles.numpy(), dproducts.numpy())
     grad.qkv.addmm_(kept.y.t(), dproducts)
-    dy = torch.mm(dproducts, layer.qkv.t(), out=dmixed)
+    dy = torch.mm(dproducts, _turned(layer.qkv, scratch), out=dmixed)
     _norm_back(dy, kept.x, layer.attention_norm, kept.inverse, dx, grad.attention_norm)
 
 
 def _mlp_back(layer: Layer, grad: Layer, kept: Kept, dx: Tensor, scratch: Scratch) -> None:
-    grad.down.addmm_(kept.hidden.t(), dx)
+    for begin in range(0, len(dx), SLICE):
+        grad.down.addmm_(kept.hidden[begin : begin + SLICE].t(), dx[begin : begin + SLICE])
     dhidden = torch.mm(dx, layer.down.t(), out=scratch.take("dhidden", *kept.hidden.shape))
     dgate_up = scratch.take("dgate_up", *kept.gate_up.shape)
-    _gated_back(dhidden.numpy(), kept.gate_up.numpy(), kept.sigmoid.numpy(), dgate_up.numpy())
+    _gated_back(dhidden.numpy(), kept.gate_up.numpy(), dgate_up.numpy())
     grad.gate_up.addmm_(kept.y2.t(), dgate_up)
-    dy = torch.mm(dgate_up, layer.gate_up.t(), out=scratch.take("dy", *dx.shape))
+    dy = torch.mm(dgate_up, _turned(layer.gate_up, scratch), out=scratch.take("dy", *dx.shape))
     _norm_back(dy, kept.x2, layer.mlp_norm, kept.inverse2, dx, grad.mlp_norm)
 
 
@@ -419,23 +443,65 @@ def _merge(out: Any, sums: Any, mixed: Any) -> None:
                 mixed[row * length + at, first + j] = out[n, at, j] * over
 
 
-@compiled
-def _gated(gate_up: Any, sigmoid: Any, hidden: Any) -> None:
+@reassociated
+def _gated(gate_up: Any, hidden: Any) -> None:
     count, width = hidden.shape
+    one = np.float32(1)
     for t in range(count):
         for j in range(width):
-            hidden[t, j] = gate_up[t, j] * sigmoid[t, j] * gate_up[t, width + j]
+            gate = gate_up[t, j]
+            hidden[t, j] = gate / (one + exponential(-gate)) * gate_up[t, width + j]
 
 
-@compiled
-def _gated_back(dhidden: Any, gate_up: Any, sigmoid: Any, dgate_up: Any) -> None:
+@reassociated
+def _gated_back(dhidden: Any, gate_up: Any, dgate_up: Any) -> None:
     count, width = dhidden.shape
     one = np.float32(1)
     for t in range(count):
         for j in range(width):
-            gate, up, s, d = gate_up[t, j], gate_up[t, width + j], sigmoid[t, j], dhidden[t, j]
+            gate, up, d = gate_up[t, j], gate_up[t, width + j], dhidden[t, j]
+            s = one / (one + exponential(-gate))
             dgate_up[t, j] = d * up * s * (one + gate * (one - s))
             dgate_up[t, width + j] = d * gate * s
+
+
+@reassociated
+def _exponentials(logits: Any, top: Any, sums: Any) -> None:
+    """Turn logits, [vocabulary, positions], less `top` of their position into exponentials; add these to `sums`."""
+    vocabulary, count = logits.shape
+    for v in range(vocabulary):
+        for t in range(count):
+            e = exponential(logits[v, t] - top[t])
+            logits[v, t] = e
+            sums[t] += e
+
+
+@reassociated
+def _past_exponentials(scores: Any, sums: Any) -> None:
+    """Turn scores of a block of queries into exponentials, 0 for keys after the query; the last keys are the queries' own."""
+    count, rows, columns = scores.shape
+    for n in range(count):
+        for i in range(rows):
+            past = columns - rows + i + 1
+            total = np.float32(0)
+            for j in range(past):
+                e = exponential(scores[n, i, j])
+                scores[n, i, j] = e
+                total += e
+            scores[n, i, past:] = 0
+            sums[n, i, 0] = total
+
+
+@compiled
+def _through_head(most: Any, over: Any, x: Any, targets: Any, embedding: Any, scale: float, dx: Any, grad: Any) -> None:
+    """Put the gradient by x together: `most`, [width, positions], times `over`, and the targets' part; add the latter to `grad`, too."""
+    count, width = x.shape
+    factor = np.float32(scale)
+    for t in range(count):
+        target = targets[t]
+        for j in range(width):
+            dx[t, j] = most[j, t] * over[t] - factor * embedding[target, j]
+            grad[target, j] -= factor * x[t, j]
 
 
 @compiled

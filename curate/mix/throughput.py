@@ -104,7 +104,7 @@ def choose(members: int, where: str | None = None) -> How:
 def gradients_of(how: How) -> AddGradients:
     """Return the function that adds gradients in that way."""
     if how.is_fused:
-        scratch = fused.Scratch()
+        scratch = fused.shared_scratch()
 
         def alone(parameters: model.Parameters, tokens: Tensor, heads: int) -> Tensor:
             grads = {name: value.grad for name, value in parameters.items() if value.grad is not None}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import unicodedata
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.kernels import candidates, characters, phrases
+from curate.kernels.compiled import compiled
+from curate.kernels.exponential import HIGHEST, LOWEST, exponential
 from curate.kernels.words import views
 
 
@@ -100,3 +103,23 @@ def test_decoder_agrees_with_python_on_every_kind_of_byte() -> None:
     for bad in (b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\xff", b"\xe0\x80\x80"):
         data = np.frombuffer(bad, np.uint8)
         assert characters.decode(data, 0, len(data)) == (0xFFFD, 1)
+
+
+@compiled
+def exponentials(given: Any, found: Any) -> None:
+    for i in range(len(given)):
+        found[i] = exponential(given[i])
+
+
+def test_exponentials_are_right_to_the_last_two_bits() -> None:
+    given = np.concatenate([np.linspace(LOWEST, HIGHEST, 1_000_001), np.random.default_rng(0).normal(0, 1e-3, 10_000)]).astype(np.float32)
+    found = np.empty_like(given)
+    exponentials(given, found)
+    expected = np.exp(given.astype(np.float64))
+    assert np.abs(found / expected - 1).max() < 2**-22
+    ends = np.array([-np.inf, -1e9, np.inf, 1e9, np.nan, 0], np.float32)
+    found = np.empty_like(ends)
+    exponentials(ends, found)
+    low, high = np.exp(float(LOWEST)), np.exp(float(HIGHEST))
+    assert found[[0, 1, 2, 3, 5]] == pytest.approx([low, low, high, high, 1], rel=1e-6)
+    assert np.isnan(found[4])
