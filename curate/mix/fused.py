@@ -1,7 +1,7 @@
 """One proxy on one core: forward and backward of curate.mix.model written out, for float32 on a CPU.
 
 A small model in plain PyTorch spends most of a step on passes over its activations, not on products. Here a step goes through
-the model a few sequences at a time; what lies between two products is one numba kernel; logits exist for CHUNK positions, and become
+the model a few sequences at a time; what lies between two products is one kernel of curate.mix.passes; logits exist for CHUNK positions, and become
 exponentials in place; gradients are added where they belong; attention skips what lies in the future, block by block; and buffers are made
 once, on huge pages. There is no compiler to install, nothing that is compiled on one machine and not on another, and the same run gives the
 same bits.
@@ -20,15 +20,12 @@ from __future__ import annotations
 import functools
 import math
 import mmap
-from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from torch import Tensor
 
-from curate.kernels.compiled import compiled, reassociated
-from curate.kernels.exponential import exponential
+from curate.mix import passes
 from curate.mix.model import EPSILON, Parameters, rotary
 
 MICRO_TOKENS = 4096  # positions that go through the model at once; at least one sequence
@@ -155,7 +152,7 @@ def _micro(parameters: Parameters, grads: Parameters, tokens: Tensor, heads: int
     ones = torch.ones(dx.shape[1])
     dembedded = scratch.take("dy", *dx.shape).zero_()
     _norm_back(dx, last.embedded, ones, last.inverse, dembedded, torch.zeros_like(ones))
-    _scatter(dembedded.numpy(), given.view(-1).numpy(), embedding.numpy())
+    passes.scatter(dembedded.numpy(), given.view(-1).numpy(), embedding.numpy())
     return loss
 
 
@@ -176,7 +173,7 @@ def _forward(parameters: Parameters, tokens: Tensor, heads: int, scratch: Scratc
         y2, inverse2 = _norm(x2, layer.mlp_norm, scratch, f"{at}mlp")
         gate_up = torch.mm(y2, layer.gate_up, out=scratch.take(f"{at}gate_up", count, layer.gate_up.shape[1]))
         hidden = scratch.take(f"{at}hidden", count, layer.down.shape[0])
-        _gated(gate_up.numpy(), hidden.numpy())
+        passes.gated(gate_up.numpy(), hidden.numpy())
         if kept is not None:
             kept.append(Kept(x, inverse1, y, qkv, inverses, scores, sums, mixed, x2, inverse2, y2, gate_up, hidden))
         x = torch.addmm(x2, hidden, layer.down, out=scratch.take(f"{at}x" if kept is not None else f"x{i % 2}", count, width))
@@ -200,13 +197,13 @@ def _head(x: Tensor, embedding: Tensor, targets: Tensor, grad: Tensor, scale: fl
         safe = longest * float(torch.linalg.vector_norm(here, dim=1).max()) < LARGEST  # false as well if one is not a number
         top = torch.zeros(count) if safe else logits.amax(0)
         sums = torch.zeros(count)
-        _exponentials(logits.numpy(), top.numpy(), sums.numpy())
+        passes.exponentials(logits.numpy(), top.numpy(), sums.numpy())
         total += float((sums.log() + top - right).sum())
         over = scale / sums
         grad.addmm_(logits, torch.mul(here, over[:, None], out=scratch.take("weighted", count, width)))
         most = torch.mm(turned_embedding, logits, out=scratch.take("turned dx", width, count))
         some = dx[start : start + CHUNK]
-        _through_head(most.numpy(), over.numpy(), here.numpy(), wanted.numpy(), embedding.numpy(), scale, some.numpy(), grad.numpy())
+        passes.through_head(most.numpy(), over.numpy(), here.numpy(), wanted.numpy(), embedding.numpy(), scale, some.numpy(), grad.numpy())
     return total, dx
 
 
@@ -218,13 +215,13 @@ def _turned(matrix: Tensor, scratch: Scratch) -> Tensor:
 
 def _norm(x: Tensor, gain: Tensor, scratch: Scratch, name: str) -> tuple[Tensor, Tensor]:
     y, inverse = scratch.take(f"{name} y", *x.shape), scratch.take(f"{name} inverse", len(x))
-    _normalize(x.numpy(), gain.numpy(), y.numpy(), inverse.numpy(), EPSILON)
+    passes.normalize(x.numpy(), gain.numpy(), y.numpy(), inverse.numpy(), EPSILON)
     return y, inverse
 
 
 def _norm_back(dy: Tensor, x: Tensor, gain: Tensor, inverse: Tensor, dx: Tensor, dgain: Tensor) -> None:
     """Add the gradients by x and by the gain to `dx` and `dgain`."""
-    _normalize_back(dy.numpy(), x.numpy(), gain.numpy(), inverse.numpy(), dx.numpy(), dgain.numpy())
+    passes.normalize_back(dy.numpy(), x.numpy(), gain.numpy(), inverse.numpy(), dx.numpy(), dgain.numpy())
 
 
 @functools.lru_cache(maxsize=8)
@@ -238,7 +235,7 @@ def _split(products: Tensor, rows: int, angles: Tensor, scratch: Scratch, at: st
     heads = products.shape[1] // (3 * size)
     qkv = scratch.take(f"{at}qkv", 3, rows * heads, length, size)
     inverses = scratch.take(f"{at}inverses", rows * length, 2, heads)
-    _rotate(products.numpy(), angles.numpy(), qkv.numpy(), inverses.numpy(), EPSILON)
+    passes.rotate(products.numpy(), angles.numpy(), qkv.numpy(), inverses.numpy(), EPSILON)
     return qkv, inverses
 
 
@@ -254,11 +251,11 @@ def _attend(qkv: Tensor, heads: int, scratch: Scratch, at: str) -> tuple[Tensor,
         for some in _groups(count, length):
             here = all_scores[some]
             torch.bmm(q[some, begin:end], turned[some, :, :end], out=here)
-            _past_exponentials(here.numpy(), sums[some, begin:end].numpy())
+            passes.past_exponentials(here.numpy(), sums[some, begin:end].numpy())
             torch.bmm(here, v[some, :end], out=out[some, begin:end])
         scores.append(all_scores)
     mixed = scratch.take(f"{at}mixed", count // heads * length, heads * size)
-    _merge(out.numpy(), sums.numpy(), mixed.numpy())
+    passes.merge(out.numpy(), sums.numpy(), mixed.numpy())
     return mixed, sums, scores
 
 
@@ -278,7 +275,7 @@ def _attention_back(layer: Layer, grad: Layer, kept: Kept, dx: Tensor, angles: T
     grad.output.addmm_(kept.mixed.t(), dx)
     dmixed = torch.mm(dx, layer.output.t(), out=scratch.take("dy", *dx.shape))
     dout, shift = scratch.take("out", *q.shape), scratch.take("shift", *kept.sums.shape)
-    _shift(dmixed.numpy(), kept.mixed.numpy(), kept.sums.numpy(), dout.numpy(), shift.numpy())
+    passes.shift(dmixed.numpy(), kept.mixed.numpy(), kept.sums.numpy(), dout.numpy(), shift.numpy())
     dqkv = scratch.take("dqkv", *kept.qkv.shape)
     dq, dk, dv = dqkv.unbind()
     turned = _turned(v, scratch)
@@ -287,14 +284,14 @@ def _attention_back(layer: Layer, grad: Layer, kept: Kept, dx: Tensor, angles: T
         for some in _groups(count, length):
             here = scratch.take("dscores", some.stop - some.start, end - begin, end)
             torch.bmm(dout[some, begin:end], turned[some, :, :end], out=here)
-            _through_scores(here.numpy(), shift[some, begin:end].numpy(), scores[some].numpy())
+            passes.through_scores(here.numpy(), shift[some, begin:end].numpy(), scores[some].numpy())
             torch.bmm(here, k[some, :end], out=dq[some, begin:end])
             dk_turned[some, :, :end].baddbmm_(q[some, begin:end].transpose(1, 2), here)
             dv_turned[some, :, :end].baddbmm_(dout[some, begin:end].transpose(1, 2), scores[some])
     dk.copy_(dk_turned.transpose(1, 2))
     dv.copy_(dv_turned.transpose(1, 2))
     dproducts = scratch.take("products", len(dx), 3 * dx.shape[1])
-    _rotate_back(dqkv.numpy(), kept.qkv.numpy(), kept.inverses.numpy(), angles.numpy(), dproducts.numpy())
+    passes.rotate_back(dqkv.numpy(), kept.qkv.numpy(), kept.inverses.numpy(), angles.numpy(), dproducts.numpy())
     grad.qkv.addmm_(kept.y.t(), dproducts)
     dy = torch.mm(dproducts, _turned(layer.qkv, scratch), out=dmixed)
     _norm_back(dy, kept.x, layer.attention_norm, kept.inverse, dx, grad.attention_norm)
@@ -305,209 +302,7 @@ def _mlp_back(layer: Layer, grad: Layer, kept: Kept, dx: Tensor, scratch: Scratc
         grad.down.addmm_(kept.hidden[begin : begin + SLICE].t(), dx[begin : begin + SLICE])
     dhidden = torch.mm(dx, layer.down.t(), out=scratch.take("dhidden", *kept.hidden.shape))
     dgate_up = scratch.take("dgate_up", *kept.gate_up.shape)
-    _gated_back(dhidden.numpy(), kept.gate_up.numpy(), dgate_up.numpy())
+    passes.gated_back(dhidden.numpy(), kept.gate_up.numpy(), dgate_up.numpy())
     grad.gate_up.addmm_(kept.y2.t(), dgate_up)
     dy = torch.mm(dgate_up, _turned(layer.gate_up, scratch), out=scratch.take("dy", *dx.shape))
     _norm_back(dy, kept.x2, layer.mlp_norm, kept.inverse2, dx, grad.mlp_norm)
-
-
-# ── kernels: all arrays float32 ───────────────────────────────────────────────────────────────────────────────────
-
-
-@reassociated
-def _normalize(x: Any, gain: Any, y: Any, inverse: Any, epsilon: float) -> None:
-    count, width = x.shape
-    for t in range(count):
-        total = np.float32(0)
-        for j in range(width):
-            total += x[t, j] * x[t, j]
-        r = np.float32(1 / np.sqrt(total / width + epsilon))
-        inverse[t] = r
-        for j in range(width):
-            y[t, j] = x[t, j] * r * gain[j]
-
-
-@reassociated
-def _normalize_back(dy: Any, x: Any, gain: Any, inverse: Any, dx: Any, dgain: Any) -> None:
-    """Add to `dx` and `dgain`."""
-    count, width = x.shape
-    for t in range(count):
-        r = inverse[t]
-        dot = np.float32(0)
-        for j in range(width):
-            dot += dy[t, j] * gain[j] * x[t, j]
-        pull = np.float32(dot / width) * r * r * r
-        for j in range(width):
-            dx[t, j] += dy[t, j] * gain[j] * r - x[t, j] * pull
-            dgain[j] += dy[t, j] * x[t, j] * r
-
-
-@reassociated
-def _rotate(products: Any, angles: Any, qkv: Any, inverses: Any, epsilon: float) -> None:
-    """Cut the products into heads; rotate and normalize queries and keys; divide queries by the root of their size."""
-    _, length, half = angles.shape
-    heads, size = inverses.shape[2], 2 * half
-    root = np.float32(1 / np.sqrt(size))
-    for t in range(len(products)):
-        row, at = t // length, t % length
-        cos, sin = angles[0, at], angles[1, at]
-        for h in range(heads):
-            for which in range(2):
-                first = (which * heads + h) * size
-                a, b = products[t, first : first + half], products[t, first + half : first + size]
-                low, high = qkv[which, row * heads + h, at, :half], qkv[which, row * heads + h, at, half:]
-                total = np.float32(0)
-                for j in range(half):
-                    total += a[j] * a[j] + b[j] * b[j]
-                r = np.float32(1 / np.sqrt(total / size + epsilon))
-                inverses[t, which, h] = r
-                if which == 0:
-                    r *= root
-                for j in range(half):
-                    low[j] = (a[j] * cos[j] - b[j] * sin[j]) * r
-                    high[j] = (a[j] * sin[j] + b[j] * cos[j]) * r
-            first = (2 * heads + h) * size
-            qkv[2, row * heads + h, at, :] = products[t, first : first + size]
-
-
-@reassociated
-def _rotate_back(dqkv: Any, qkv: Any, inverses: Any, angles: Any, dproducts: Any) -> None:
-    _, length, half = angles.shape
-    heads, size = inverses.shape[2], 2 * half
-    root = np.float32(1 / np.sqrt(size))
-    for t in range(len(dproducts)):
-        row, at = t // length, t % length
-        cos, sin = angles[0, at], angles[1, at]
-        for h in range(heads):
-            for which in range(2):
-                first = (which * heads + h) * size
-                n = row * heads + h
-                low, high, dlow, dhigh = qkv[which, n, at, :half], qkv[which, n, at, half:], dqkv[which, n, at, :half], dqkv[which, n, at, half:]
-                a, b = dproducts[t, first : first + half], dproducts[t, first + half : first + size]
-                dot = np.float32(0)
-                for j in range(half):
-                    dot += low[j] * dlow[j] + high[j] * dhigh[j]
-                r = inverses[t, which, h]
-                pull = np.float32(dot / size)
-                if which == 0:  # what is kept is the normalized vector times root
-                    r *= root
-                    pull = dot
-                for j in range(half):
-                    da, db = dlow[j] - low[j] * pull, dhigh[j] - high[j] * pull
-                    a[j] = (da * cos[j] + db * sin[j]) * r
-                    b[j] = (db * cos[j] - da * sin[j]) * r
-            first = (2 * heads + h) * size
-            dproducts[t, first : first + size] = dqkv[2, row * heads + h, at]
-
-
-@reassociated
-def _shift(dmixed: Any, mixed: Any, sums: Any, dout: Any, shift: Any) -> None:
-    """Cut the gradient of attention's output into heads, over the sums of exponentials; `shift`: its product with that output."""
-    count, length, size = dout.shape
-    heads = dmixed.shape[1] // size
-    for n in range(count):
-        row, first = n // heads, (n % heads) * size
-        for at in range(length):
-            t = row * length + at
-            over = np.float32(1) / sums[n, at, 0]
-            given, gave, to = dmixed[t, first : first + size], mixed[t, first : first + size], dout[n, at]
-            dot = np.float32(0)
-            for j in range(size):
-                dot += given[j] * gave[j]
-            for j in range(size):
-                to[j] = given[j] * over
-            shift[n, at, 0] = dot * over
-
-
-@compiled
-def _through_scores(dscores: Any, shift: Any, scores: Any) -> None:
-    """Turn the gradient by the normalized scores into that by their logarithms."""
-    count, rows, columns = dscores.shape
-    for n in range(count):
-        for i in range(rows):
-            less = shift[n, i, 0]
-            for j in range(columns):
-                dscores[n, i, j] = (dscores[n, i, j] - less) * scores[n, i, j]
-
-
-@compiled
-def _merge(out: Any, sums: Any, mixed: Any) -> None:
-    """Divide by the sums of exponentials, and put the heads side by side."""
-    count, length, size = out.shape
-    heads = mixed.shape[1] // size
-    for n in range(count):
-        row, first = n // heads, (n % heads) * size
-        for at in range(length):
-            over = np.float32(1) / sums[n, at, 0]
-            for j in range(size):
-                mixed[row * length + at, first + j] = out[n, at, j] * over
-
-
-@reassociated
-def _gated(gate_up: Any, hidden: Any) -> None:
-    count, width = hidden.shape
-    one = np.float32(1)
-    for t in range(count):
-        for j in range(width):
-            gate = gate_up[t, j]
-            hidden[t, j] = gate / (one + exponential(-gate)) * gate_up[t, width + j]
-
-
-@reassociated
-def _gated_back(dhidden: Any, gate_up: Any, dgate_up: Any) -> None:
-    count, width = dhidden.shape
-    one = np.float32(1)
-    for t in range(count):
-        for j in range(width):
-            gate, up, d = gate_up[t, j], gate_up[t, width + j], dhidden[t, j]
-            s = one / (one + exponential(-gate))
-            dgate_up[t, j] = d * up * s * (one + gate * (one - s))
-            dgate_up[t, width + j] = d * gate * s
-
-
-@reassociated
-def _exponentials(logits: Any, top: Any, sums: Any) -> None:
-    """Turn logits, [vocabulary, positions], less `top` of their position into exponentials; add these to `sums`."""
-    vocabulary, count = logits.shape
-    for v in range(vocabulary):
-        for t in range(count):
-            e = exponential(logits[v, t] - top[t])
-            logits[v, t] = e
-            sums[t] += e
-
-
-@reassociated
-def _past_exponentials(scores: Any, sums: Any) -> None:
-    """Turn scores of a block of queries into exponentials, 0 for keys after the query; the last keys are the queries' own."""
-    count, rows, columns = scores.shape
-    for n in range(count):
-        for i in range(rows):
-            past = columns - rows + i + 1
-            total = np.float32(0)
-            for j in range(past):
-                e = exponential(scores[n, i, j])
-                scores[n, i, j] = e
-                total += e
-            scores[n, i, past:] = 0
-            sums[n, i, 0] = total
-
-
-@compiled
-def _through_head(most: Any, over: Any, x: Any, targets: Any, embedding: Any, scale: float, dx: Any, grad: Any) -> None:
-    """Put the gradient by x together: `most`, [width, positions], times `over`, and the targets' part; add the latter to `grad`, too."""
-    count, width = x.shape
-    factor = np.float32(scale)
-    for t in range(count):
-        target = targets[t]
-        for j in range(width):
-            dx[t, j] = most[j, t] * over[t] - factor * embedding[target, j]
-            grad[target, j] -= factor * x[t, j]
-
-
-@compiled
-def _scatter(rows: Any, tokens: Any, grad: Any) -> None:
-    """Add each row to that of its token."""
-    count, width = rows.shape
-    for t in range(count):
-        for j in range(width):
-            grad[tokens[t], j] += rows[t, j]

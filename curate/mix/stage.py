@@ -40,7 +40,14 @@ from curate.tasks import Plan, code_version, finished, hash_of
 
 STEPS = ("train", "evaluate", "fit", "solve", "confirm")
 _TASKS = "curate.mix.tasks"
-_MODEL = ("curate.mix.model", "curate.mix.fused", "curate.kernels.compiled", "curate.tokens.tokenizer")
+_MODEL = (
+    "curate.mix.model",
+    "curate.mix.fused",
+    "curate.mix.passes",
+    "curate.kernels.compiled",
+    "curate.kernels.exponential",
+    "curate.tokens.tokenizer",
+)
 _TRAINING = (
     *_MODEL,
     "curate.mix.proxy",
