@@ -30,7 +30,7 @@ from curate.mix.model import EPSILON, Parameters, rotary
 
 MICRO_TOKENS = 4096  # positions that go through the model at once; at least one sequence
 BLOCK = 128  # queries of a block of attention
-SCORES = 1 << 18  # scores of attention that are worked on at once, where a core's cache holds them; at least one head's block
+SCORES = 1 << 19  # scores of attention that are worked on at once, where a core's cache holds them; at least one head's block
 SLICE = 1024  # positions of the product that a tall matrix's gradient is
 CHUNK = 512  # positions whose logits exist at once
 LARGEST = 60.0  # logits of which a vocabulary's exponentials have a sum in float32
