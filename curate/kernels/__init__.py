@@ -4,6 +4,7 @@
     words           words and their 64-bit hashes        lines           lines and their counts
     repetition      Gopher's Table A1                    phrases         fixed phrases in lines
     candidates      where personal data may stand        bytes_automaton language scores
+    exponential     of float32, for kernels of proxies   compiled        what makes machine code of all these
 
 Importing this package is cheap; each module imports numba.
 """
