@@ -114,7 +114,7 @@ def checked_options(name: str, function: Callable[..., Any], options: Mapping[st
 
 def _path(folder: Path, kind: type, value: Any) -> Any:
     if kind is not Path:
-        raise NotImplementedError(f"options of type {kind} are not supported")
+        raise ValueError(f"options of type {getattr(kind, '__name__', kind)} cannot be written in a spec; str, int, float, bool, lists and Path can")
     if not isinstance(value, str):
         raise ValueError(f"Expected str, got {type(value).__name__}")
     path = (folder / value).resolve()

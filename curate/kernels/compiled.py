@@ -52,14 +52,14 @@ def reassociated(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled(function, frozenset({"reassoc", "contract"}))
 
 
-def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a helper that kernels call; it becomes part of each of them, so it is not cached by itself."""
-    return cast("Callable[..., Any]", numba.njit(function, nogil=True, error_model="numpy", forceinline=True))
+def inlined(function: Callable[..., Any], fastmath: frozenset[str] = frozenset()) -> Callable[..., Any]:
+    """Compile a helper that kernels call; it becomes part of each of them, so it is not cached by itself. `fastmath` is its own, as in `compiled`."""
+    return cast("Callable[..., Any]", numba.njit(function, nogil=True, error_model="numpy", forceinline=True, fastmath=set(fastmath)))
 
 
 def contracted(function: Callable[..., Any]) -> Callable[..., Any]:
     """As `inlined`, for a helper whose products may be added in one rounding; the order of its sums is kept, whatever the kernel around it allows."""
-    return cast("Callable[..., Any]", numba.njit(function, nogil=True, error_model="numpy", forceinline=True, fastmath={"contract"}))
+    return inlined(function, frozenset({"contract"}))
 
 
 @functools.cache

@@ -40,6 +40,9 @@ def shout(batch, *, times: int):
 
 def dropping(batch):
     return batch.slice(1)
+
+def turning(batch, *, angle: complex = 1j):
+    return batch
 '''
 
 
@@ -84,6 +87,7 @@ def test_names_are_known_without_importing_compilers() -> None:
         ("./steps.py:lenght", {}, "did you mean 'length'"),
         ("./steps.py:length", {"scale": "much"}, "Expected"),
         ("./steps.py:shout", {}, "option 'times' of './steps.py:shout' is missing"),
+        ("./steps.py:turning", {"angle": "1j"}, "option 'angle' of './steps.py:turning': options of type complex cannot be written in a spec"),
         ("no.such.package:function", {}, "cannot be imported"),
         ("json:no such", {}, "no function name"),
         (":f", {}, "no module name"),

@@ -165,7 +165,7 @@ def test_shares_of_a_blend_fall_with_the_error() -> None:
 def test_a_law_that_barely_beats_a_constant_counts_in_part() -> None:
     """With few noisy runs a dependence is neither believed in full nor thrown away."""
     found = []
-    for seed in range(6):
+    for seed in range(12):
         mixes = swarm(4, 16, seed)
         found.append(choose_law("docs", mixes, power_truth(mixes) + np.random.default_rng(seed).normal(0, 0.14, 16), "auto"))
     parts = [law for law in found if law.full.kind == "blend" and "constant" in blend.shares_in(law.full.fixed)]
