@@ -18,6 +18,7 @@ A task function is `function(task: Task, options: dict, out: Output) -> None`. T
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -391,12 +392,15 @@ def code_version(*modules: str, libraries: Iterable[str] = ()) -> dict[str, str]
         for file in files:
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
         versions[Path(module).name if module.endswith(".py") else module] = digest.hexdigest()
-    for library in libraries:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            versions[library] = "not installed"
-    return versions
+    return versions | {library: _installed(library) for library in libraries}
+
+
+@functools.cache
+def _installed(library: str) -> str:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _describe(error: Exception) -> str:

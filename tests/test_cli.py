@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from unittest.mock import Mock
@@ -53,6 +54,25 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = "import sys; from curate.cli import parser; parser(); print(sorted({'numpy', 'pyarrow', 'duckdb', 'torch', 'rich', 'numba', 'yaml'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_run_with_nothing_to_do_loads_no_compiler(project: Path) -> None:
+    """Workers compile; a plan only reads. So a second run takes a second, most of which are imports."""
+    (project / "workflows/demo.yaml").write_text(SPEC + "together:\n  - dedup: {}\n")
+    assert curate(project, "run", "workflows/demo.yaml").returncode == 0
+    code = """
+        import sys
+        from curate.cli import main
+        sys.argv = ["curate", "run", "workflows/demo.yaml"]
+        try:
+            main()
+        finally:
+            print("loaded", sorted({"numba", "torch", "httpx", "scipy", "sklearn"} & set(sys.modules)))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "complete already" in done.stderr
+    assert "loaded []" in done.stdout
 
 
 def test_check_names_the_mistake_and_runs_nothing(project: Path) -> None:

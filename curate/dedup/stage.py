@@ -20,8 +20,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from curate.corpus import Corpus, Manifest
-from curate.dedup import signatures as sign
-from curate.dedup.cluster import DUPLICATES, duplicates, removals_of, verdicts
 from curate.engine import StagePlan, Work, checksums, complete, complete_all, make_plan, shard_work
 from curate.errors import LedgerError
 from curate.specs.load import resolved
@@ -96,6 +94,8 @@ def _line(notes: dict[str, Any]) -> str:
 
 def sign_shard(task: Task, options: dict[str, Any], out: Output) -> None:
     """Task function: sign one shard. `options`: {"minhash": Minhash or null}."""
+    from curate.dedup import signatures as sign  # here, as below: whoever only plans need not load a compiler
+
     minhash = msgspec.convert(options["minhash"], Minhash | None)
     out.empty(sign.schema(minhash))
     corpus = Corpus.open(task.inputs[0])
@@ -105,6 +105,8 @@ def sign_shard(task: Task, options: dict[str, Any], out: Output) -> None:
 
 def compare_task(task: Task, options: dict[str, Any], out: Output) -> None:
     """Task function: find the copies among all documents, and write one list per shard. `options`: the Dedup spec."""
+    from curate.dedup.cluster import duplicates
+
     sources: list[str] = task.options["sources"]
     documents = dict(zip(sources, map(Corpus.open, task.inputs[0::2]), strict=True))
     signed = dict(zip(sources, map(Corpus.open, task.inputs[1::2]), strict=True))
@@ -141,6 +143,8 @@ def remove_shard(task: Task, options: dict[str, Any], out: Output) -> None:
     A document without a signature (its signing failed) was compared with nothing: it is quarantined here too. Raises LedgerError
     when a document of the list is not in the shard.
     """
+    from curate.dedup.cluster import DUPLICATES, removals_of, verdicts
+
     corpus, lists, signed = Corpus.open(task.inputs[0]), Path(task.inputs[1]), Corpus.open(task.inputs[2])
     removals = removals_of(pq.read_table(lists / _list(task.options["source"], task.name), schema=DUPLICATES, use_threads=False))
     known = pq.read_table(signed.path(task.name), columns=["id"], use_threads=False)

@@ -16,32 +16,22 @@ import asyncio
 import email.utils
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-from curate.errors import CurateError, SpecError
+from curate.errors import CurateError
+from curate.rephrase.endpoint import Endpoint
 from curate.specs.workflow import Rephrase
 
 FAILURES = ("timeout", "connection_failed", "rate_limited", "server_error", "malformed_answer", "refused_request")
 _FIRST_FAILURES = 5  # so many requests may fail before any has succeeded
 _MAX_PAUSE_SECONDS = 300.0
 _MAX_BACKOFF_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where to ask. The key shows in no repr."""
-
-    base_url: str
-    key: str = field(default="", repr=False)
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -77,22 +67,6 @@ class _Passing(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
-
-
-def endpoint(options: Rephrase) -> Endpoint | None:
-    """Return the endpoint that the environment names, None where it names none. Raises SpecError when it is no address."""
-    address = os.environ.get(options.base_url_env, "").strip().rstrip("/")
-    if not address:
-        return None
-    parts = urlsplit(address)
-    hint = "it should look like http://127.0.0.1:8000/v1"
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise SpecError("is not an http address", where=f"environment variable {options.base_url_env}", hint=hint)
-    if parts.username or parts.password:
-        raise SpecError(
-            "holds a user or password", where=f"environment variable {options.base_url_env}", hint=f"put the key into {options.api_key_env}"
-        )
-    return Endpoint(address, os.environ.get(options.api_key_env, "").strip())
 
 
 class Client:

@@ -19,15 +19,14 @@ from curate.corpus import DROPPED, Corpus, Manifest
 from curate.documents import SCHEMA
 from curate.engine import Work, checksums, complete, make_plan
 from curate.errors import CurateError
-from curate.rephrase.client import Client, endpoint
-from curate.rephrase.rephrase import Rephrased, chosen
-from curate.rephrase.rephrase import rephrase as rephrase_batch
+from curate.rephrase.endpoint import endpoint
 from curate.rephrase.styles import style_named
 from curate.specs.load import resolved
 from curate.specs.workflow import Rephrase
 from curate.tasks import Output, Task, code_version
 
 if TYPE_CHECKING:
+    from curate.rephrase.rephrase import Rephrased
     from curate.workflow import Arguments
 
 _FEW_FAILURES, _FAILED_SHARE = 3, 0.05  # more requests without an answer fail the task, which a later run then takes up again
@@ -61,6 +60,9 @@ def rephrase(options: Rephrase, arguments: Arguments) -> dict[str, Manifest]:
 
 def rephrase_shard(task: Task, options: dict[str, Any], out: Output) -> None:
     """Task function: rephrase the chosen documents of one shard. `inputs`: the corpus, and the step's own folder."""
+    from curate.rephrase.client import Client
+    from curate.rephrase.rephrase import rephrase as rephrase_batch
+
     corpus, scratch = Corpus.open(task.inputs[0]), Path(task.inputs[1])
     manners = msgspec.json.decode((scratch / "manners.json").read_bytes())
     spec = msgspec.convert(options["rephrase"] | manners, Rephrase)
@@ -83,6 +85,8 @@ def rephrase_shard(task: Task, options: dict[str, Any], out: Output) -> None:
 
 def _choose(batch: pa.RecordBatch, corpus: Corpus, spec: Rephrase, seed: int) -> pa.RecordBatch:
     """Return the rows of `batch` that `where` holds for and that the hash chooses."""
+    from curate.rephrase.rephrase import chosen
+
     keep = chosen(batch.column("id").to_pylist(), spec.share, seed)
     if spec.where is not None:
         from curate.select import Rules

@@ -13,7 +13,7 @@ import pytest
 from conftest import documents, write_corpus
 
 from curate.corpus import Corpus, Manifest, verify
-from curate.dedup import stage
+from curate.dedup import signatures, stage
 from curate.engine import Context, Inline, Local
 from curate.errors import LedgerError
 from curate.specs.workflow import Dedup, Minhash
@@ -115,14 +115,14 @@ def test_an_added_shard_signs_only_itself(tmp_path: Path) -> None:
 
 
 def test_a_document_that_could_not_be_signed_is_quarantined_and_not_let_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole: Callable[..., Any] = stage.sign.signatures
+    whole: Callable[..., Any] = signatures.signatures
 
     def fails(batch: Any, minhash: Any) -> Any:
         if "quite another text" in batch.column("text").to_pylist():
             raise ValueError("cannot be signed")
         return whole(batch, minhash)
 
-    monkeypatch.setattr(stage.sign, "signatures", fails)
+    monkeypatch.setattr(signatures, "signatures", fails)
     manifests, _ = run(tmp_path, PREFER_DOCS, Context(Inline()))
     assert (manifests["web"].ledger.kept, manifests["web"].ledger.errored) == (2, 1)
     error = pq.read_table(tmp_path / "web/02-dedup/errors/b.parquet").to_pylist()[0]

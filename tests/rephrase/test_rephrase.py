@@ -18,7 +18,8 @@ from curate.documents import SCHEMA, child_id
 from curate.engine import Context, Inline
 from curate.errors import CurateError, SpecError
 from curate.project import Fingerprints
-from curate.rephrase.client import Client, Endpoint, endpoint
+from curate.rephrase.client import Client
+from curate.rephrase.endpoint import Endpoint, endpoint
 from curate.rephrase.rephrase import Rephrased, chosen, rephrase, styles_for
 from curate.rephrase.stage import rephrase as rephrase_step
 from curate.specs.workflow import Gates, Ingest, Rephrase, Step, Workflow
