@@ -22,6 +22,7 @@ RIDGES = 10.0 ** np.arange(-8, 3)
 CHUNK = 32  # fits that are done at once
 FLOOR = 0.8  # of the lowest score: the floor above which a Gaussian process sees the logarithm of a score
 NEAREST = 0.05  # a floor under the lowest score leaves at least this part of the way from there to the middle score
+MOST_EXPONENT = 50.0  # of what a law may have above its floor
 ROUNDS = 2  # in which the power law and the process on what it leaves are fitted to each other
 
 
@@ -35,11 +36,6 @@ class Fit(msgspec.Struct, frozen=True):
     def predict(self, mixes: Array) -> Array:
         """Return [B, len(mixes)] for shares [mixes, sources]."""
         return np.concatenate([_PREDICT[self.kind](self.fixed, part, np.atleast_2d(mixes)) for part in _parts(self.values)])
-
-    def at(self, mix: Array) -> tuple[Array, Array]:
-        """Return what each fit predicts at one mix, [B], and its derivatives by the shares, [B, sources]."""
-        found = [_AT[self.kind](self.fixed, part, mix) for part in _parts(self.values)]
-        return np.concatenate([value for value, _ in found]), np.concatenate([slope for _, slope in found])
 
     def members(self) -> list[tuple[float, Fit]]:
         """Return the laws of a blend with their shares, or the law itself with all of it."""
@@ -196,25 +192,7 @@ def linear_of(kind: str, fixed: dict[str, Array], values: dict[str, Array], mixe
 
 def _predict_process(kind: str, fixed: dict[str, Array], values: dict[str, Array], mixes: Array) -> Array:
     there = linear_of(kind, fixed, values, mixes)
-    return fixed["floor"] + np.exp(np.clip(there, -50, 50)) if "floor" in fixed else there
-
-
-def _process_at(kind: str, fixed: dict[str, Array], values: dict[str, Array], mix: Array) -> tuple[Array, Array]:
-    value, slope = gp.at(fixed["hyper"], fixed["mixes"], values["alpha"], mix)
-    if kind == "gp":
-        value = value + values["level"]
-    else:
-        level, climb = curves.at(CURVE_OF[kind], values["p"], mix)
-        value, slope = value + level, slope + climb
-    if "floor" not in fixed:
-        return value, slope
-    above = np.exp(np.clip(value, -50, 50))
-    return fixed["floor"] + above, above[:, None] * slope
-
-
-def _blend_at(fixed: dict[str, Array], values: dict[str, Array], mix: Array) -> tuple[Array, Array]:
-    found = [(share, *part.at(mix)) for share, part in _members(fixed, values).values()]
-    return np.asarray(sum(share * value for share, value, _ in found)), np.asarray(sum(share * slope for share, _, slope in found))
+    return fixed["floor"] + np.exp(np.clip(there, -MOST_EXPONENT, MOST_EXPONENT)) if "floor" in fixed else there
 
 
 def _fit_blend(mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:
@@ -258,13 +236,4 @@ _PREDICT: dict[str, Any] = {
     **{kind: partial(_predict_process, kind) for kind in ("gp", *CURVE_OF)},
     "trees": lambda fixed, v, mixes: trees.predict(v, mixes),
     "blend": lambda fixed, v, mixes: sum(share * part.predict(mixes) for share, part in _members(fixed, v).values()),
-}
-_AT: dict[str, Any] = {
-    "constant": lambda fixed, v, mix: (v["level"], np.zeros((len(v["level"]), len(mix)))),
-    "ridge": lambda fixed, v, mix: (v["level"] + v["slope"] @ mix, v["slope"]),
-    "log_linear": lambda fixed, v, mix: curves.at("log_linear", v["p"], mix),
-    "power": lambda fixed, v, mix: curves.at("power", v["p"], mix),
-    **{kind: partial(_process_at, kind) for kind in ("gp", *CURVE_OF)},
-    "trees": lambda fixed, v, mix: (trees.predict(v, mix[None])[:, 0], trees.gradient(v, mix)),
-    "blend": _blend_at,
 }

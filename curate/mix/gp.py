@@ -113,17 +113,6 @@ def predict(hyper: Array, runs: Array, alpha: Array, mixes: Array) -> Array:
     return np.asarray(alpha @ kernel(hyper, runs, runs, mixes))
 
 
-def at(hyper: Array, runs: Array, alpha: Array, mix: Array) -> tuple[Array, Array]:
-    """Return the posterior means at one mix, [B], and their derivatives by the shares, [B, sources]."""
-    sources, epsilon = runs.shape[1], np.exp(hyper[-1])
-    here, x, middle = features(mix, epsilon), features(runs, epsilon), features(runs.mean(0), epsilon)
-    inverse, linear = np.exp(-2 * hyper[:sources]), np.exp(2 * hyper[-2])
-    away, straight = x - here, linear * (x - middle) * inverse
-    near = np.exp(2 * hyper[sources] - 0.5 * away**2 @ inverse)
-    means = alpha @ (near + straight @ (here - middle))
-    return np.asarray(means), np.asarray((alpha @ (near[:, None] * away * inverse + straight)) / (np.maximum(mix, 0.0) + epsilon))
-
-
 def kernel(hyper: Array, runs: Array, a: Array, b: Array) -> Array:
     """Return the covariance of the process between mixes `a` and `b`, [a, b]. `runs` place the origin of the linear part."""
     sources, epsilon = runs.shape[1], np.exp(hyper[-1])

@@ -1,10 +1,7 @@
 """What a mix is worth, as the laws see it: the weighted bits of all suites relative to the natural mix, with exact gradients.
 
-    bits     Σ ωⱼ · predictedⱼ(w) / predictedⱼ(natural) + pull · KL(w ‖ anchor), to be minimized; the anchor is the natural mix
-    chance   (mean gain over natural − pull · KL) / spread of the gain over resampled swarms and leave-one-out errors, to be maximized
-
-The laws of all suites are evaluated together where they have the same form, for one fit or for many resampled ones at once: a call costs
-about as much for thirteen suites as for one.
+bits     Σ ωⱼ · predictedⱼ(w) / predictedⱼ(natural) + pull · KL(w ‖ anchor), to be minimized; the anchor is the natural mix
+chance   (mean gain over natural − pull · KL) / spread of the gain over resampled swarms and leave-one-out errors, to be maximized
 """
 
 from __future__ import annotations
@@ -17,13 +14,12 @@ from numpy.typing import NDArray
 
 from curate.mix.law import Fit, SuiteLaw
 from curate.mix.limits import Limits
+from curate.mix.slopes import AtMix, weighted
 
 Array = NDArray[np.float64]
 Fits = Mapping[str, Fit]  # suite → its fit, or B fits
 Evaluate = Callable[[Array], tuple[float, Array]]  # mix → value to be minimized, gradient
-EvaluateMany = Callable[[Array], tuple[Array, Array]]  # mix → values [B], gradients [B, sources]
 FLOOR = 1e-6  # of a share, inside logarithms
-ALIKE = ("constant", "ridge", "log_linear", "power")  # laws whose predictions depend on `values` alone
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -66,28 +62,9 @@ def relative_bits(problem: Problem, fits: Fits, mixes: Array) -> Array:
     return total
 
 
-def bits_and_slope(problem: Problem, fits: Fits) -> EvaluateMany:
+def bits_and_slope(problem: Problem, fits: Fits) -> AtMix:
     """Return the function mix → relative bits [B] and their gradients [B, sources]."""
-    groups: dict[str, list[tuple[float, Fit]]] = {}
-    for suite, weight in scales(problem).items():
-        for share, part in fits[suite].members():
-            groups.setdefault(part.kind if part.kind in ALIKE else f"{part.kind} {suite}", []).append((weight * share, part))
-    stacks = []
-    for members in groups.values():
-        first = members[0][1]
-        values = {name: np.concatenate([part.values[name] for _, part in members]) for name in first.values}
-        stacks.append((np.array([share for share, _ in members]), Fit(first.kind, values, first.fixed)))
-
-    def evaluate(w: Array) -> tuple[Array, Array]:
-        value: Array = np.zeros(1)
-        slope: Array = np.zeros((1, len(w)))
-        for shares, fit in stacks:
-            here, climb = fit.at(w)
-            value = value + shares @ here.reshape(len(shares), -1)
-            slope = slope + np.tensordot(shares, climb.reshape(len(shares), -1, len(w)), 1)
-        return value, slope
-
-    return evaluate
+    return weighted([(scale, fits[suite]) for suite, scale in scales(problem).items()])
 
 
 def log_ratio(problem: Problem, mixes: Array) -> Array:

@@ -31,6 +31,7 @@ from curate.mix.feasible import equalities, project
 from curate.mix.law import Fit
 from curate.mix.limits import Limits
 from curate.mix.objective import Evaluate, Fits, Problem, best_chance, fewest_bits, full_fits, law_error, relative_bits, scales
+from curate.mix.slopes import AtMix, weighted
 
 __all__ = ["Problem", "Solution", "solve"]
 
@@ -181,14 +182,11 @@ def _ceilings(problem: Problem, slack: Mapping[str, float]) -> dict[str, float]:
 
 
 def _protection(problem: Problem, ceilings: Mapping[str, float]) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": "ineq",
-            "fun": lambda w, fit=problem.laws[suite].full, most=most: 100 * (most - float(fit.predict(w[None])[0, 0])),
-            "jac": lambda w, fit=problem.laws[suite].full: -100 * fit.at(w)[1][0],
-        }
-        for suite, most in ceilings.items()
-    ]
+    return [_kept(weighted([(1.0, problem.laws[suite].full)]), most) for suite, most in ceilings.items()]
+
+
+def _kept(bits: AtMix, most: float) -> dict[str, Any]:
+    return {"type": "ineq", "fun": lambda w: 100 * (most - float(bits(w)[0][0])), "jac": lambda w: -100 * bits(w)[1][0]}
 
 
 def _protects(problem: Problem, ceilings: Mapping[str, float], w: Array) -> bool:

@@ -14,6 +14,7 @@ from curate.mix import blend
 from curate.mix.law import NO_DEPENDENCE, PREFERENCE, SuiteLaw, choose_law, fit, pick, try_law
 from curate.mix.limits import free
 from curate.mix.sample import sample_mixes
+from curate.mix.slopes import weighted
 from curate.specs.mix import Swarm
 
 Array = NDArray[np.float64]
@@ -148,7 +149,7 @@ def test_a_blend_is_the_weighted_mean_of_its_laws_and_says_so() -> None:
     each = sum(share * fit(kind, mixes, scores, weights).predict(at) for kind, share in shares.items())
     assert np.allclose(again.predict(at), each, rtol=1e-3)
     steps, mix = np.eye(4) * 1e-6, np.array([0.3, 0.2, 0.4, 0.1])
-    value, slope = again.at(mix)
+    value, slope = weighted([(1.0, again)])(mix)
     assert np.allclose(value, again.predict(mix)[:, 0], rtol=1e-9)
     assert np.allclose(slope, (again.predict(mix + steps) - again.predict(mix - steps)) / 2e-6, rtol=1e-3, atol=1e-5)
     same = choose_law("docs", mixes, scores, "blend")

@@ -14,6 +14,7 @@ from curate.mix import gp, trees
 from curate.mix.law import PREFERENCE, Fit, choose_law, fit
 from curate.mix.limits import free
 from curate.mix.sample import sample_mixes
+from curate.mix.slopes import weighted
 from curate.specs.mix import Swarm
 
 Array = NDArray[np.float64]
@@ -66,7 +67,7 @@ def test_gradients_are_those_of_the_predictions(kind: str) -> None:
     at = np.array([0.3, 0.2, 0.4, 0.1])
     steps = np.eye(4) * 1e-6
     numeric = (law.predict(at + steps) - law.predict(at - steps)) / 2e-6
-    value, slope = law.at(at)
+    value, slope = weighted([(1.0, law)])(at)
     assert np.allclose(value, law.predict(at)[:, 0], rtol=1e-9)
     assert np.allclose(slope, numeric, rtol=1e-3, atol=1e-5)
 
