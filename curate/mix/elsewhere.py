@@ -1,4 +1,4 @@
-"""Swarms that were trained elsewhere: from fitted tables to a mix, with a spec or without one.
+"""Swarms that were trained elsewhere: from two tables to laws, and from these to a mix, with a spec or without one.
 
 Without a spec nothing is known but the tables: all suites count the same, nothing limits a share, and what is *natural* is the run of that name,
 or else the mean of the swarm, around which swarms are usually drawn. Gains are told against that mean, but the proposal is not drawn to it:
@@ -16,14 +16,18 @@ import msgspec
 import numpy as np
 
 from curate.corpus import read_manifest
+from curate.engine import Context, Work, complete, make_plan
 from curate.errors import SpecError
 from curate.mix import flow
 from curate.mix.conclude import unconfirmed
 from curate.mix.data import leaves, sources_of, traits_of
-from curate.mix.fitted import Fitted, fit_swarm
+from curate.mix.fitted import FILES, Fitted, laws_in, read_fit, write_fit
+from curate.mix.law import SuiteLaw
 from curate.mix.limits import limits_of
 from curate.mix.setting import Setting
 from curate.mix.solve import Problem
+from curate.mix.stored import laws_code, read_laws
+from curate.mix.table import Swarm, read_ratios, read_swarm
 from curate.project import resolve, root_of
 from curate.specs.load import load_spec, nearest, resolved
 from curate.specs.mix import Constraints, Mix, SolvedMix
@@ -36,35 +40,53 @@ MEAN = (
 )
 
 
-def solve_fit(fitted: Fitted, spec_file: Path | None) -> tuple[dict[str, Any], SolvedMix | None]:
-    """Return the proposal (as curate.mix.flow.recommend has it) and, with a spec, the solved mix. Raises SpecError for a spec that does not fit."""
+def solve_fit(folder: Path, spec_file: Path | None) -> tuple[dict[str, Any], SolvedMix | None]:
+    """Solve from the fit in `folder`: return the proposal (as curate.mix.flow.recommend has it) and, with a spec, the solved mix.
+
+    Raises SpecError for a spec that does not fit.
+    """
+    fitted = read_fit(folder)
     if spec_file is None:
-        proposal = flow.recommend(_bare(fitted), fitted)
+        proposal = flow.recommend(_bare(fitted.swarm, laws_in(folder, fitted, fitted.swarm)), fitted)
         return proposal | {"warnings": [*proposal["warnings"], *([] if NATURAL in fitted.swarm.runs else [MEAN])]}, None
     setting = setting_of(fitted, spec_file)
     wanted = {suite: fitted.laws[suite] for suite in setting.spec.suites}
-    laws = {suite: _law(fitted, suite) for suite in wanted}
     narrow = Fitted(msgspec.structs.replace(fitted.swarm, scores={suite: fitted.swarm.scores[suite] for suite in wanted}), wanted)
-    proposal = flow.recommend(flow.problem_of(setting, narrow.swarm, laws), narrow, setting)
+    proposal = flow.recommend(flow.problem_of(setting, narrow.swarm, laws_in(folder, narrow, narrow.swarm)), narrow, setting)
     made_from = {"spec": hash_of(resolved(setting.spec)), "swarm": hash_of([fitted.swarm.runs, fitted.swarm.mixes.tolist(), fitted.laws])}
     return proposal, unconfirmed(setting, proposal, made_from)
 
 
-def _law(fitted: Fitted, suite: str) -> Any:
-    facts = fitted.laws[suite]
-    return fit_swarm(flow.only(fitted.swarm, suite), facts["law"], {suite: facts["noise"]})[suite]
+def fit_tables(ratios: Path, metrics: Path, law: str, predict: Path | None, folder: Path, context: Context) -> None:
+    """Fit laws to two CSV files, a task per suite, and write the fit into `folder`. What was fitted to the same tables is not fitted again.
+
+    `predict`: the mixes to predict, CSV as `ratios`; else the runs themselves are predicted.
+    """
+    swarm = read_swarm(ratios, metrics)
+    predicted = None
+    if predict is not None:
+        runs, _, mixes = read_ratios(predict, swarm.sources)
+        predicted = runs, mixes
+    suites, inputs = sorted(swarm.scores), [str(ratios.resolve()), str(metrics.resolve())]
+    sums = [hash_of([swarm.runs, swarm.mixes.tolist()])]
+    work = [Work(f"{i:03d}", inputs, [*sums, hash_of(swarm.scores[suite].tolist())], {"suite": suite}) for i, suite in enumerate(suites)]
+    code = {"laws": laws_code()}
+    complete(make_plan("laws", "curate.mix.tasks:table_task", folder / "laws", {"law": law}, code, work), context, source="mix", code=code)
+    laws: dict[str, SuiteLaw] = {}
+    for one in work:
+        laws |= read_laws(folder / "laws" / f"{one.name}.npz", swarm.mixes, swarm.scores)
+    write_fit({name: folder / name for name in FILES}, swarm, laws, predicted)
 
 
-def _bare(fitted: Fitted) -> Problem:
-    swarm = fitted.swarm
+def _bare(swarm: Swarm, laws: dict[str, SuiteLaw]) -> Problem:
     is_known = NATURAL in swarm.runs
     natural = np.maximum(swarm.mixes[swarm.runs.index(NATURAL)] if is_known else swarm.mixes.mean(0), 1e-6)
     return Problem(
         names=swarm.sources,
         mixes=swarm.mixes,
         scores=swarm.scores,
-        laws={suite: _law(fitted, suite) for suite in fitted.laws},
-        importance=dict.fromkeys(fitted.laws, 1.0),
+        laws=laws,
+        importance=dict.fromkeys(laws, 1.0),
         natural=natural / natural.sum(),
         limits=limits_of(Constraints(), dict.fromkeys(swarm.sources, 1), None),
         pull=Constraints().natural_pull,

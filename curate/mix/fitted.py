@@ -4,9 +4,9 @@
     metrics.csv       run, then the bits per byte of each suite
     predictions.csv   run, suite, mean, low, high (90 % interval)
     laws.json         per suite: which law, why, its errors, and the noise
+    laws.npz          the laws themselves, so that solving need not fit them again (curate.mix.stored)
 
-The laws themselves are not stored: fitting one again from the two tables takes a fraction of a second and gives the same numbers, while a
-stored law would be one more format to keep. So the tables are the truth, and people can read and plot them.
+The tables are the truth, which people can read, plot and edit: a law whose numbers changed, or that is missing, is fitted again.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from numpy.typing import NDArray
 
 from curate.errors import InputError
 from curate.mix.law import SuiteLaw, choose_law
-from curate.mix.table import Swarm, read_swarm
+from curate.mix.stored import read_laws, write_laws
+from curate.mix.table import Swarm, predictions_csv, read_swarm
 
 Array = NDArray[np.float64]
-RATIOS, METRICS, PREDICTIONS, LAWS = "ratios.csv", "metrics.csv", "predictions.csv", "laws.json"
+RATIOS, METRICS, PREDICTIONS, LAWS, STORED = "ratios.csv", "metrics.csv", "predictions.csv", "laws.json", "laws.npz"
+FILES = (RATIOS, METRICS, PREDICTIONS, LAWS, STORED)
 
 
 class Fitted(msgspec.Struct, frozen=True):
@@ -49,13 +51,16 @@ def facts_of(law: SuiteLaw, scores: Array) -> dict[str, Any]:
     }
 
 
-def write_fit(files: Mapping[str, Path], swarm: Swarm, facts: Mapping[str, Mapping[str, Any]], predictions: str) -> None:
-    """Write the four files; `files` says where."""
+def write_fit(files: Mapping[str, Path], swarm: Swarm, laws: Mapping[str, SuiteLaw], predicted: tuple[list[str], Array] | None = None) -> None:
+    """Write the files of a fit; `files` says where each of FILES goes, `predicted` what runs and mixes to predict (default: the swarm's)."""
     files[RATIOS].write_text(_csv(["run", *swarm.sources], swarm.runs, swarm.mixes.T), encoding="utf-8")
     suites = sorted(swarm.scores)
     files[METRICS].write_text(_csv(["run", *suites], swarm.runs, [swarm.scores[suite] for suite in suites]), encoding="utf-8")
-    files[PREDICTIONS].write_text(predictions, encoding="utf-8")
-    files[LAWS].write_text(json.dumps(dict(facts), indent=1) + "\n", encoding="utf-8")
+    runs, mixes = predicted or (swarm.runs, next(iter(laws.values())).mixes)
+    files[PREDICTIONS].write_text(predictions_csv(laws, runs, mixes), encoding="utf-8")
+    facts = {suite: facts_of(laws[suite], swarm.scores[suite]) for suite in suites}
+    files[LAWS].write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_laws(files[STORED], laws, swarm.scores)
 
 
 def _csv(head: list[str], runs: Sequence[str], columns: Sequence[Array] | Array) -> str:
@@ -87,3 +92,15 @@ def read_fit(folder: Path) -> Fitted:
 def fit_swarm(swarm: Swarm, law: str, noise: Mapping[str, float | None] = {}) -> dict[str, SuiteLaw]:
     """Return suite → its law. `noise`: the standard deviation of a repeated run, where it was measured."""
     return {suite: choose_law(suite, swarm.mixes, scores, law, noise.get(suite)) for suite, scores in sorted(swarm.scores.items())}
+
+
+def laws_in(folder: Path, fitted: Fitted, swarm: Swarm) -> dict[str, SuiteLaw]:
+    """Return suite → its law, for the suites of `swarm`, whose shares are those that the laws are of: as it is stored, or else fitted again."""
+    stored = read_laws(folder / STORED, swarm.mixes, swarm.scores)
+    found = {}
+    for suite, scores in sorted(swarm.scores.items()):
+        kind, noise = fitted.laws[suite]["law"], fitted.laws[suite]["noise"]
+        law = stored.get(suite)
+        same = law is not None and (law.full.kind, law.noise) == (kind, noise)
+        found[suite] = law if law is not None and same else choose_law(suite, swarm.mixes, scores, kind, noise)
+    return found

@@ -19,7 +19,7 @@ from curate.mix import blend, curves, gp, trees
 
 Array = NDArray[np.float64]
 RIDGES = 10.0 ** np.arange(-8, 3)
-CHUNK = 32  # fits that are done at once
+CHUNK, MOST_NUMBERS = 32, 8_000_000  # fits that are done at once, and what a matrix over runs for each of them may hold
 FLOOR = 0.8  # of the lowest score: the floor above which a Gaussian process sees the logarithm of a score
 NEAREST = 0.05  # a floor under the lowest score leaves at least this part of the way from there to the middle score
 MOST_EXPONENT = 50.0  # of what a law may have above its floor
@@ -63,7 +63,8 @@ def fit(kind: str, mixes: Array, scores: Array, run_weights: Array | None = None
     if run_weights is None:
         return full if start is None else Fit(kind, _FIT[kind](mixes, scores, ones, start).values, full.fixed)
     weights = np.atleast_2d(run_weights).astype(np.float64)
-    fits = [_FIT[kind](mixes, scores, weights[a : a + CHUNK], full) for a in range(0, len(weights), CHUNK)]
+    size = max(1, min(CHUNK, MOST_NUMBERS // len(scores) ** 2))
+    fits = [_FIT[kind](mixes, scores, weights[a : a + size], full) for a in range(0, len(weights), size)]
     return Fit(kind, {name: np.concatenate([f.values[name] for f in fits]) for name in fits[0].values}, fits[0].fixed)
 
 

@@ -38,6 +38,7 @@ NEARLY_EQUAL = 1.02
 UNSURE, SURE = 0.5, 2.0  # standard errors by which a law must beat a constant to count at all, and to count alone
 NO_DEPENDENCE = "this suite does not depend on the mix"
 FOLDS = 8  # groups of runs without which hyperparameters are estimated again
+GROUPS = 64  # of runs that are left out one after the other: single runs up to so many, for more the rest hardly differs
 TREE_FOLDS = 16  # groups of runs that trees are left without; one at a time would cost most of a fit's time
 
 
@@ -148,12 +149,12 @@ def _lead(law: SuiteLaw, constant: SuiteLaw) -> float:
 def _blend(tried: list[SuiteLaw], shares: dict[str, float], errors: dict[str, float]) -> SuiteLaw:
     """Return the blend of laws with these shares. Each law's spread is brought to the size of its own errors before they are added."""
     members = {one.full.kind: one for one in tried if one.full.kind in shares}
-    runs = np.arange(len(tried[0].residuals))
+    count, runs = min(GROUPS, len(tried[0].residuals)), np.arange(len(tried[0].residuals))
     sizes = {kind: float(np.mean(np.abs(one.residuals)) / np.mean(one.scales)) for kind, one in members.items()}
     given = {kind: {"share": np.array(shares[kind]), "size": np.array(sizes[kind])} for kind in members}
     fixed = blend.join({kind: {**one.full.fixed, **given[kind]} for kind, one in members.items()})
     full = Fit("blend", blend.join({kind: one.full.values for kind, one in members.items()}), fixed)
-    apart = {kind: {name: value[one.groups] for name, value in one.left_out.values.items()} for kind, one in members.items()}
+    apart = {kind: {name: value[one.groups[:count]] for name, value in one.left_out.values.items()} for kind, one in members.items()}
     residuals: Array = np.sum([shares[kind] * one.residuals for kind, one in members.items()], axis=0)
     scales: Array = np.sum([shares[kind] * sizes[kind] * one.scales for kind, one in members.items()], axis=0)
     error = float(np.mean(np.abs(residuals)))
@@ -162,7 +163,7 @@ def _blend(tried: list[SuiteLaw], shares: dict[str, float], errors: dict[str, fl
     why = f"leave-one-out error {error:.4f} ({least}, the best law alone, has {errors[least]:.4f}): {parts}"
     left_out = Fit("blend", blend.join(apart), fixed)
     together = {**errors, "blend": error}
-    return SuiteLaw(tried[0].suite, full, left_out, residuals, together, tried[0].noise, why, tried[0].mixes, np.maximum(scales, 1e-12), runs)
+    return SuiteLaw(tried[0].suite, full, left_out, residuals, together, tried[0].noise, why, tried[0].mixes, np.maximum(scales, 1e-12), runs % count)
 
 
 def _why(chosen: str, errors: dict[str, float]) -> str:
@@ -176,26 +177,26 @@ def _why(chosen: str, errors: dict[str, float]) -> str:
 
 
 def _leave_out(kind: str, mixes: Array, scores: Array, full: Fit) -> tuple[Fit, Array, Array, NDArray[np.int64]]:
-    """Refit without each run (trees: without each of a few groups).
+    """Refit without each run; without groups of them where there are more than GROUPS, and for trees.
 
     Return the fits, the residuals, the spreads at the runs, and the fit that is without each run. What a law estimates once (noise, lengths,
     how far coefficients lie apart) is estimated again without each of a few groups of runs, or residuals would be too small.
     """
     runs = len(scores)
-    groups = np.arange(runs) % (min(TREE_FOLDS, runs) if kind == "trees" else runs)
+    groups = np.arange(runs) % min(TREE_FOLDS if kind == "trees" else GROUPS, runs)
     without = _without(groups)
     left_out = fit(kind, mixes, scores, without, full)
     if kind not in ESTIMATED:
         spreads = spread(kind, left_out.fixed, left_out.values, mixes, without, mixes)
         return left_out, scores - left_out.predict(mixes)[groups, np.arange(runs)], spreads[groups, np.arange(runs)], groups
     guesses, spreads = np.zeros(runs), np.zeros(runs)
-    folds = np.arange(runs) % min(FOLDS, runs)
+    folds = np.arange(runs) % min(FOLDS, runs)  # each a union of groups
     for fold in range(folds.max() + 1):
-        inside, kept = np.flatnonzero(folds == fold), folds != fold
-        again = fit(kind, mixes, scores, without[inside], estimate_near(kind, mixes[kept], scores[kept], full))
-        own = np.arange(len(inside))
-        guesses[inside] = again.predict(mixes[inside])[own, own]
-        spreads[inside] = spread(kind, again.fixed, again.values, mixes, without[inside], mixes[inside])[own, own]
+        inside = np.flatnonzero(folds == fold)
+        here, own = np.unique(groups[inside], return_inverse=True)
+        again = fit(kind, mixes, scores, without[here], estimate_near(kind, mixes[folds != fold], scores[folds != fold], full))
+        guesses[inside] = again.predict(mixes[inside])[own, np.arange(len(inside))]
+        spreads[inside] = spread(kind, again.fixed, again.values, mixes, without[here], mixes[inside])[own, np.arange(len(inside))]
     return left_out, scores - guesses, spreads, groups
 
 

@@ -13,10 +13,13 @@ import pyarrow.parquet as pq
 from curate.corpus import read_manifest
 from curate.mix import flow
 from curate.mix.conclude import conclude, unconfirmed
-from curate.mix.fitted import LAWS, METRICS, PREDICTIONS, RATIOS, Fitted, facts_of, fit_swarm, read_fit, write_fit
+from curate.mix.fitted import FILES, Fitted, fit_swarm, laws_in, read_fit, write_fit
+from curate.mix.law import SuiteLaw
 from curate.mix.setting import Setting
+from curate.mix.solve import Problem
 from curate.mix.solved import solved_text
-from curate.mix.table import Swarm, predictions_csv
+from curate.mix.stored import read_laws, write_laws
+from curate.mix.table import Swarm, read_swarm
 from curate.tasks import Output, Task
 
 # ── proxies and their scores ──────────────────────────────────────────────────────────────────────────────────────
@@ -82,36 +85,36 @@ def _swarm(task: Task, options: dict[str, Any], suites: list[str], folders: list
 
 
 def law_task(task: Task, options: dict[str, Any], out: Output) -> None:
-    """Task function: choose and fit the law of one suite; predict the runs of the swarm."""
+    """Task function: choose and fit the law of one suite."""
     suite = task.options["suite"]
     swarm, repeats = _swarm(task, options, [suite], task.inputs)
     narrow = flow.reduced(swarm, options["kept"])
-    laws = fit_swarm(narrow, options["law"], flow.noise_of(repeats))
-    facts = facts_of(laws[suite], swarm.scores[suite])
-    out.path(f"{suite}.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    out.path(f"{suite}.csv").write_text(predictions_csv(laws, swarm.runs, narrow.mixes), encoding="utf-8")
+    write_laws(out.path(f"{suite}.npz"), fit_swarm(narrow, options["law"], flow.noise_of(repeats)), narrow.scores)
+
+
+def table_task(task: Task, options: dict[str, Any], out: Output) -> None:
+    """Task function: choose and fit the law of one suite of a swarm that was trained elsewhere. Inputs: its two tables."""
+    swarm = flow.only(read_swarm(Path(task.inputs[0]), Path(task.inputs[1])), task.options["suite"])
+    write_laws(out.path(f"{task.name}.npz"), fit_swarm(swarm, options["law"]), swarm.scores)
 
 
 def fit_task(task: Task, options: dict[str, Any], out: Output) -> None:
-    """Task function: put the tables of a fitted swarm together. Inputs: the laws, then the rounds."""
-    laws, *folders = task.inputs
+    """Task function: put the fitted swarm together. Inputs: the laws, then the rounds."""
+    folder, *folders = task.inputs
     suites = options["suites"]
     swarm, _ = _swarm(task, options, suites, folders)
-    facts = {suite: json.loads((Path(laws) / f"{suite}.json").read_text(encoding="utf-8")) for suite in suites}
-    rows = [(Path(laws) / f"{suite}.csv").read_text(encoding="utf-8").splitlines(keepends=True) for suite in suites]
-    predictions = rows[0][0] + "".join(line for lines in zip(*(row[1:] for row in rows), strict=True) for line in lines)
-    write_fit({name: out.path(name) for name in (RATIOS, METRICS, PREDICTIONS, LAWS)}, swarm, facts, predictions)
+    narrow = flow.reduced(swarm, options["kept"])
+    laws: dict[str, SuiteLaw] = {}
+    for suite in suites:
+        laws |= read_laws(Path(folder) / f"{suite}.npz", narrow.mixes, narrow.scores)
+    write_fit({name: out.path(name) for name in FILES}, swarm, laws)
 
 
-def _problem(setting: Setting, fitted: Fitted) -> Any:
-    """Return what is to be solved; the laws that were chosen are fitted again, which gives the same ones."""
+def _problem(setting: Setting, fitted: Fitted, folder: Path) -> Problem:
+    """Return what is to be solved, with the laws of the fit in `folder`."""
     narrow = flow.reduced(fitted.swarm, setting.kept)
-    laws = {
-        suite: fit_swarm(flow.only(narrow, suite), facts["law"], {suite: facts["noise"]})[suite]
-        for suite, facts in fitted.laws.items()
-        if suite in setting.spec.suites
-    }
-    return flow.problem_of(setting, narrow, laws)
+    wanted = msgspec.structs.replace(narrow, scores={suite: narrow.scores[suite] for suite in setting.spec.suites})
+    return flow.problem_of(setting, wanted, laws_in(folder, fitted, wanted))
 
 
 def round_task(task: Task, options: dict[str, Any], out: Output) -> None:
@@ -129,8 +132,9 @@ def round_task(task: Task, options: dict[str, Any], out: Output) -> None:
 def solve_task(task: Task, options: dict[str, Any], out: Output) -> None:
     """Task function: solve for the mix that the laws recommend. Input: the fit."""
     setting = msgspec.convert(options["setting"], Setting)
-    fitted = read_fit(Path(task.inputs[0]))
-    found = flow.recommend(_problem(setting, fitted), fitted, setting)
+    folder = Path(task.inputs[0])
+    fitted = read_fit(folder)
+    found = flow.recommend(_problem(setting, fitted, folder), fitted, setting)
     out.path("proposal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     out.path(f"{setting.spec.name}.proposed.yaml").write_text(solved_text(unconfirmed(setting, found, options["made_from"])), encoding="utf-8")
 

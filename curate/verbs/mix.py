@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,22 +157,14 @@ def fit(arguments: argparse.Namespace) -> None:
         print_json({"runs": len(found.swarm.runs), "sources": found.swarm.sources, "laws": found.laws})
     else:
         print_laws(found.laws)
-    say(f"ratios.csv, metrics.csv, predictions.csv and laws.json are in {folder}")
+    say(f"ratios.csv, metrics.csv, predictions.csv and the laws are in {folder}")
 
 
 def _fit_tables(arguments: argparse.Namespace) -> None:
-    from curate.mix import fitted
-    from curate.mix.table import predictions_csv, read_ratios, read_swarm
+    from curate.mix.elsewhere import fit_tables
 
-    swarm = read_swarm(arguments.ratios, arguments.metrics)
-    runs, mixes = swarm.runs, swarm.mixes
-    if arguments.predict is not None:
-        runs, _, mixes = read_ratios(arguments.predict, swarm.sources)
-    laws = fitted.fit_swarm(swarm, arguments.law)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    files = {name: arguments.output / name for name in (fitted.RATIOS, fitted.METRICS, fitted.PREDICTIONS, fitted.LAWS)}
-    facts = {suite: fitted.facts_of(law, swarm.scores[suite]) for suite, law in laws.items()}
-    fitted.write_fit(files, swarm, facts, predictions_csv(laws, runs, mixes))
+    with _running(arguments) as (context, _):
+        fit_tables(arguments.ratios, arguments.metrics, arguments.law, arguments.predict, arguments.output.resolve(), context)
 
 
 def solve(arguments: argparse.Namespace) -> None:
@@ -199,10 +192,9 @@ def _solve_fit(arguments: argparse.Namespace, folder: Path) -> str:
     """Solve from fitted tables; return the name of the file that was written."""
     from curate.corpus import write_json
     from curate.mix.elsewhere import solve_fit
-    from curate.mix.fitted import read_fit
     from curate.mix.solved import write_solved
 
-    proposal, solved = solve_fit(read_fit(arguments.fit), arguments.limits)
+    proposal, solved = solve_fit(arguments.fit, arguments.limits)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "proposal.json", proposal)
     if solved is None:
@@ -226,10 +218,7 @@ def confirm(arguments: argparse.Namespace) -> None:
 
 def _up_to(step: str, arguments: argparse.Namespace) -> Any:
     """Bring the mix up to date, up to `step`; return its spec."""
-    from curate.console import Progress
-    from curate.engine import Context, Local
     from curate.errors import SpecError
-    from curate.lock import locked
     from curate.mix.stage import run_mix
     from curate.specs.load import load_spec
     from curate.specs.mix import Mix
@@ -237,14 +226,25 @@ def _up_to(step: str, arguments: argparse.Namespace) -> Any:
     spec = load_spec(arguments.spec, Mix)
     if spec.tokenizer is None or not isinstance(spec.sources, dict):
         raise SpecError("outside of a workflow a mix names its sources and its tokenizer", where=str(arguments.spec), hint="sources: {NAME: FOLDER}")
+    with _running(arguments) as (context, say):
+        run_mix(arguments.spec, {}, None, arguments.output.resolve(), context, say, step)
+    return spec
+
+
+@contextlib.contextmanager
+def _running(arguments: argparse.Namespace) -> Iterator[tuple[Any, Callable[[str], None]]]:
+    """Yield how to run stages under the output folder, which nobody else works in meanwhile, and how to say something."""
+    from curate.console import Progress
+    from curate.engine import Context, Local
+    from curate.lock import locked
+
     output = arguments.output.resolve()
     engine = Local(max(1, arguments.workers), output / "logs")
     try:
         with locked(output), Progress() as progress:
-            run_mix(arguments.spec, {}, None, output, Context(engine, progress), progress.say, step)
+            yield Context(engine, progress), progress.say
     finally:
         engine.close()
-    return spec
 
 
 # ── what is finished ──────────────────────────────────────────────────────────────────────────────────────────────
