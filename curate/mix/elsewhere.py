@@ -26,7 +26,7 @@ from curate.mix.law import SuiteLaw
 from curate.mix.limits import limits_of
 from curate.mix.setting import Setting
 from curate.mix.solve import Problem
-from curate.mix.stored import laws_code, read_laws
+from curate.mix.stored import gather_laws, laws_code
 from curate.mix.table import Swarm, read_ratios, read_swarm
 from curate.project import resolve, root_of
 from curate.specs.load import load_spec, nearest, resolved
@@ -72,9 +72,8 @@ def fit_tables(ratios: Path, metrics: Path, law: str, predict: Path | None, fold
     work = [Work(f"{i:03d}", inputs, [*sums, hash_of(swarm.scores[suite].tolist())], {"suite": suite}) for i, suite in enumerate(suites)]
     code = {"laws": laws_code()}
     complete(make_plan("laws", "curate.mix.tasks:table_task", folder / "laws", {"law": law}, code, work), context, source="mix", code=code)
-    laws: dict[str, SuiteLaw] = {}
-    for one in work:
-        laws |= read_laws(folder / "laws" / f"{one.name}.npz", swarm.mixes, swarm.scores)
+    files = {suite: folder / "laws" / f"{one.name}.npz" for suite, one in zip(suites, work, strict=True)}
+    laws = gather_laws(files, swarm.mixes, swarm.scores)
     write_fit({name: folder / name for name in FILES}, swarm, laws, predicted)
 
 

@@ -26,6 +26,7 @@ from curate.errors import InputError
 from curate.mix.law import SuiteLaw, choose_law
 from curate.mix.stored import read_laws, write_laws
 from curate.mix.table import Swarm, predictions_csv, read_swarm
+from curate.mix.threads import one_thread
 
 Array = NDArray[np.float64]
 RATIOS, METRICS, PREDICTIONS, LAWS, STORED = "ratios.csv", "metrics.csv", "predictions.csv", "laws.json", "laws.npz"
@@ -51,6 +52,7 @@ def facts_of(law: SuiteLaw, scores: Array) -> dict[str, Any]:
     }
 
 
+@one_thread()
 def write_fit(files: Mapping[str, Path], swarm: Swarm, laws: Mapping[str, SuiteLaw], predicted: tuple[list[str], Array] | None = None) -> None:
     """Write the files of a fit; `files` says where each of FILES goes, `predicted` what runs and mixes to predict (default: the swarm's)."""
     files[RATIOS].write_text(_csv(["run", *swarm.sources], swarm.runs, swarm.mixes.T), encoding="utf-8")
@@ -89,11 +91,13 @@ def read_fit(folder: Path) -> Fitted:
     return Fitted(swarm, laws)
 
 
+@one_thread()
 def fit_swarm(swarm: Swarm, law: str, noise: Mapping[str, float | None] = {}) -> dict[str, SuiteLaw]:
     """Return suite → its law. `noise`: the standard deviation of a repeated run, where it was measured."""
     return {suite: choose_law(suite, swarm.mixes, scores, law, noise.get(suite)) for suite, scores in sorted(swarm.scores.items())}
 
 
+@one_thread()
 def laws_in(folder: Path, fitted: Fitted, swarm: Swarm) -> dict[str, SuiteLaw]:
     """Return suite → its law, for the suites of `swarm`, whose shares are those that the laws are of: as it is stored, or else fitted again."""
     stored = read_laws(folder / STORED, swarm.mixes, swarm.scores)

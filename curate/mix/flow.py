@@ -26,6 +26,7 @@ from curate.mix.sample import as_shares, as_vector, sample_mixes
 from curate.mix.setting import Setting, as_mix, coordinates, in_coordinates, limits_in, natural_mix, tokens_in, traits_in
 from curate.mix.stream import pool_tokens
 from curate.mix.table import Swarm
+from curate.mix.threads import one_thread
 from curate.specs.load import resolved
 from curate.specs.mix import Proxy
 
@@ -49,6 +50,7 @@ def plan_runs(setting: Setting) -> list[Run]:
     return runs + [_run(setting, f"repeat-{i + 1}", mixes[0], swarm.seed + 1 + i, proxy) for i in range(swarm.replicates)]
 
 
+@one_thread()
 def plan_round(setting: Setting, problem: solve.Problem, repeats: Mapping[str, Array], num_runs: int) -> dict[str, Any]:
     """Return the next runs of a sequential swarm, none when it is to stop, and why: {runs, expected_gain, noise, why}."""
     most = setting.spec.swarm.max_runs or 10 * (len(problem.names) + 1)
@@ -132,6 +134,7 @@ def only(swarm: Swarm, suite: str) -> Swarm:
     return Swarm(swarm.runs, swarm.sources, swarm.mixes, {suite: swarm.scores[suite]})
 
 
+@one_thread()
 def recommend(problem: solve.Problem, fitted: Fitted, setting: Setting | None = None) -> dict[str, Any]:
     """Return the proposal as plain data: weights with intervals, predictions, gain, laws, sensitivity, and the points of the report's charts.
 

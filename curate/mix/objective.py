@@ -1,11 +1,14 @@
 """What a mix is worth, as the laws see it: the weighted bits of all suites relative to the natural mix, with exact gradients.
 
-bits     Σ ωⱼ · predictedⱼ(w) / predictedⱼ(natural) + pull · KL(w ‖ anchor), to be minimized; the anchor is the natural mix
-chance   (mean gain over natural − pull · KL) / spread of the gain over resampled swarms and leave-one-out errors, to be maximized
+    bits     Σ ωⱼ · predictedⱼ(w) / predictedⱼ(natural) + pull · KL(w ‖ anchor), to be minimized; the anchor is the natural mix
+    chance   (mean gain over natural − pull · KL) / spread of the gain over resampled swarms and leave-one-out errors, to be maximized
+
+Laws are evaluated for one fit, or for many resampled ones at once.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -22,7 +25,7 @@ Evaluate = Callable[[Array], tuple[float, Array]]  # mix → value to be minimiz
 FLOOR = 1e-6  # of a share, inside logarithms
 
 
-class Problem(msgspec.Struct, frozen=True):
+class Problem(msgspec.Struct, frozen=True, dict=True):
     """What is to be solved. Sources are in the order of `names` everywhere."""
 
     names: list[str]
@@ -37,34 +40,34 @@ class Problem(msgspec.Struct, frozen=True):
     protected: tuple[str, ...] = ()  # suites that may not get worse than under the natural mix
     objective: str = "bits"  # or chance
 
+    @functools.cached_property
+    def scales(self) -> dict[str, float]:
+        """Suite → what one bit per byte of it counts in the objective; suites of no importance are left out."""
+        total = sum(self.importance[suite] for suite in self.laws)
+        natural = self.natural[None]
+        return {
+            suite: self.importance[suite] / total / float(fitted.full.predict(natural)[0, 0])
+            for suite, fitted in self.laws.items()
+            if self.importance[suite] > 0
+        }
+
 
 def full_fits(problem: Problem) -> dict[str, Fit]:
     """Return suite → the fit to all runs."""
     return {suite: fitted.full for suite, fitted in problem.laws.items()}
 
 
-def scales(problem: Problem) -> dict[str, float]:
-    """Return suite → what one bit per byte of it counts in the objective; suites of no importance are left out."""
-    total = sum(problem.importance[suite] for suite in problem.laws)
-    natural = problem.natural[None]
-    return {
-        suite: problem.importance[suite] / total / float(fitted.full.predict(natural)[0, 0])
-        for suite, fitted in problem.laws.items()
-        if problem.importance[suite] > 0
-    }
-
-
 def relative_bits(problem: Problem, fits: Fits, mixes: Array) -> Array:
     """Return the weighted bits of mixes [mixes, sources] relative to the natural mix, [B, mixes], as each of B fits sees them."""
     total: Array = np.zeros((1, len(mixes)))
-    for suite, scale in scales(problem).items():
+    for suite, scale in problem.scales.items():
         total = total + scale * fits[suite].predict(mixes)
     return total
 
 
 def bits_and_slope(problem: Problem, fits: Fits) -> AtMix:
     """Return the function mix → relative bits [B] and their gradients [B, sources]."""
-    return weighted([(scale, fits[suite]) for suite, scale in scales(problem).items()])
+    return weighted([(scale, fits[suite]) for suite, scale in problem.scales.items()])
 
 
 def log_ratio(problem: Problem, mixes: Array) -> Array:
@@ -116,7 +119,7 @@ def best_chance(problem: Problem, fits: Fits, refits: Fits, error: float) -> Eva
 def law_error(problem: Problem) -> float:
     """Return the standard deviation of what the laws cannot express, relative to the objective: leave-one-out errors beyond the noise."""
     together, noise = np.zeros(len(problem.mixes)), 0.0
-    for suite, scale in scales(problem).items():
+    for suite, scale in problem.scales.items():
         together += scale * problem.laws[suite].residuals
         noise += (scale * (problem.laws[suite].noise or 0.0)) ** 2
     return float(np.sqrt(max(np.mean(together**2) - noise, 0.1 * np.mean(together**2))))

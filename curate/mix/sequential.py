@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.mix.feasible import project
-from curate.mix.objective import Problem, divergence, full_fits, relative_bits, scales
+from curate.mix.objective import Problem, divergence, full_fits, relative_bits
 from curate.mix.sample import draw_mix
 from curate.mix.solve import Solution, solve
 
@@ -96,7 +96,7 @@ def run_noise(problem: Problem, repeats: Mapping[str, Array] | None = None) -> f
 
     Without `repeats`, each suite's known noise is taken, or else a share of its leave-one-out errors; suites err together as these do.
     """
-    weight = scales(problem)
+    weight = problem.scales
     if repeats and all(len(repeats[suite]) > 1 for suite in weight):
         return float(np.std(sum(scale * np.asarray(repeats[suite]) for suite, scale in weight.items()), ddof=1))
     return float(_together(problem, {suite: np.array([scale * _noise(problem, suite)]) for suite, scale in weight.items()})[0])
@@ -139,7 +139,7 @@ def _candidates(problem: Problem, solution: Solution) -> Array:
 def _unexpressed(problem: Problem, mixes: Array) -> Array:
     """Return the covariance, between mixes, of what the laws leave of the objective, without noise."""
     sizes = {}
-    for suite, scale in scales(problem).items():
+    for suite, scale in problem.scales.items():
         _, low, high = problem.laws[suite].predict(mixes)
         total = ((high - low) / (2 * 1.645)) ** 2
         sizes[suite] = scale * np.sqrt(np.maximum(total - _noise(problem, suite) ** 2, 0.05 * total))

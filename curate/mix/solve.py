@@ -30,7 +30,7 @@ from curate.mix import law as laws_of
 from curate.mix.feasible import equalities, project
 from curate.mix.law import Fit
 from curate.mix.limits import Limits
-from curate.mix.objective import Evaluate, Fits, Problem, best_chance, fewest_bits, full_fits, law_error, relative_bits, scales
+from curate.mix.objective import Evaluate, Fits, Problem, best_chance, fewest_bits, full_fits, law_error, relative_bits
 from curate.mix.slopes import AtMix, weighted
 
 __all__ = ["Problem", "Solution", "solve"]
@@ -219,7 +219,7 @@ def gain_interval(problem: Problem, refits: Fits, w: Array, rival: Array, curse:
     """
     chosen = np.random.default_rng(1).integers(len(problem.mixes), size=RESAMPLES)
     error = np.zeros(len(problem.mixes))
-    for suite, scale in scales(problem).items():
+    for suite, scale in problem.scales.items():
         fitted = problem.laws[suite]
         error += scale * fitted.residuals / fitted.scales * float(fitted.scale_at(w)[0])
     both = np.stack([w, rival])

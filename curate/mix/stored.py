@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.errors import InputError
 from curate.mix.forms import Fit
 from curate.mix.law import SuiteLaw
 from curate.tasks import code_version, hash_of
@@ -63,8 +64,19 @@ def read_laws(path: Path, mixes: Array, scores: Mapping[str, Array]) -> dict[str
             for i, about in enumerate(header["laws"])
             if about["suite"] in scores and np.array_equal(arrays[f"{i}/own/scores"], scores[about["suite"]])
         }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return {}
+
+
+def gather_laws(files: Mapping[str, Path], mixes: Array, scores: Mapping[str, Array]) -> dict[str, SuiteLaw]:
+    """Return suite → its law from suite → file, as tasks have just written them. Raises InputError when one cannot be read."""
+    found: dict[str, SuiteLaw] = {}
+    for suite, file in files.items():
+        laws = read_laws(file, mixes, scores)
+        if suite not in laws:
+            raise InputError("the law that was fitted cannot be read", where=str(file), hint="delete the file and run again")
+        found[suite] = laws[suite]
+    return found
 
 
 def _alike(stored: Array, mixes: Array) -> bool:

@@ -14,11 +14,10 @@ from curate.corpus import read_manifest
 from curate.mix import flow
 from curate.mix.conclude import conclude, unconfirmed
 from curate.mix.fitted import FILES, Fitted, fit_swarm, laws_in, read_fit, write_fit
-from curate.mix.law import SuiteLaw
 from curate.mix.setting import Setting
 from curate.mix.solve import Problem
 from curate.mix.solved import solved_text
-from curate.mix.stored import read_laws, write_laws
+from curate.mix.stored import gather_laws, write_laws
 from curate.mix.table import Swarm, read_swarm
 from curate.tasks import Output, Task
 
@@ -104,9 +103,7 @@ def fit_task(task: Task, options: dict[str, Any], out: Output) -> None:
     suites = options["suites"]
     swarm, _ = _swarm(task, options, suites, folders)
     narrow = flow.reduced(swarm, options["kept"])
-    laws: dict[str, SuiteLaw] = {}
-    for suite in suites:
-        laws |= read_laws(Path(folder) / f"{suite}.npz", narrow.mixes, narrow.scores)
+    laws = gather_laws({suite: Path(folder) / f"{suite}.npz" for suite in suites}, narrow.mixes, narrow.scores)
     write_fit({name: out.path(name) for name in FILES}, swarm, laws)
 
 

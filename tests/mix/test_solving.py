@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from scipy.stats import norm
 
 from curate.mix.elsewhere import solve_fit
 from curate.mix.feasible import violation
-from curate.mix.fitted import Fitted, facts_of, fit_swarm
+from curate.mix.fitted import FILES, fit_swarm, write_fit
 from curate.mix.law import choose_law
 from curate.mix.limits import Traits, free, limits_of, natural_weights
 from curate.mix.objective import best_chance, bits_and_slope, divergence, fewest_bits, full_fits, law_error, relative_bits
@@ -125,13 +127,13 @@ def test_a_pull_towards_another_mix_goes_there_and_gains_are_still_over_natural(
     assert pulled.gain_uncorrected == pytest.approx(over_natural, rel=1e-9)
 
 
-def test_the_means_of_disjoint_swarms_without_a_natural_mix_do_not_move_the_proposal() -> None:
+def test_the_means_of_disjoint_swarms_without_a_natural_mix_do_not_move_the_proposal(tmp_path: Path) -> None:
     def proposal(seed: int, count: int) -> Array:
         mixes = np.random.default_rng(seed).dirichlet(np.full(4, 0.5), count)  # their means differ in several percent
         scores = {name: 5 + 0.1 * y for name, y in truth(mixes).items()}  # little to gain, so that the pull is felt
         swarm = Table([f"r{i}" for i in range(count)], NAMES, mixes, scores)
-        facts = {suite: facts_of(law, scores[suite]) for suite, law in fit_swarm(swarm, "power").items()}
-        proposed, _ = solve_fit(Fitted(swarm, facts), None)
+        write_fit({name: tmp_path / name for name in FILES}, swarm, fit_swarm(swarm, "power"))
+        proposed, _ = solve_fit(tmp_path, None)
         assert any("no run is called natural" in warning for warning in proposed["warnings"])
         return np.array([proposed["weights"][name] for name in NAMES])
 
