@@ -169,7 +169,7 @@ def minimize(kind: str, values: Array, mixes: Array, scores: Array, metric: Arra
 
     cost = cost_of(values, metric)
     for _ in range(STEPS):
-        here, precision = values[active], metric[active]
+        here, precision = values[active], metric if len(active) == len(metric) else metric[active]  # large: copied for need only
         predicted, jacobian = curve(here, mixes)
         weighted = np.swapaxes(_apply(precision, jacobian), 1, 2)
         gram = weighted @ jacobian + prior.precision

@@ -161,6 +161,8 @@ def _estimate_power_gp(kind: str, mixes: Array, scores: Array, near: Fit | None)
         room = max(NEAREST * float(np.median(scores) - scores.min()), 0.01 * curves.size_of(scores))
         floor = min(float(np.exp(p[0])), float(scores.min()) - room)
         y, fixed = above(scores, floor), {**fixed, "p": p[1:], "floor": np.array(floor)}
+    if near is not None:
+        fixed["p"] = near.fixed["p"]
     prior = _prior(curve, fixed)
     for _ in range(ROUNDS if near is None else 1):
         predicted, jacobian = curves.CURVES[curve](fixed["p"][None], mixes)

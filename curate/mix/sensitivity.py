@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from curate.mix.feasible import project
 from curate.mix.limits import Limit, Limits, relaxed
 from curate.mix.objective import Evaluate, Problem, fewest_bits, full_fits, log_ratio, relative_bits
-from curate.mix.solve import Solution, gain_interval, gain_of, linear_constraints, minimize, objective_of, starts_of
+from curate.mix.solve import Solution, gain_intervals, gain_of, linear_constraints, minimize, objective_of, starts_of
 
 Array = NDArray[np.float64]
 MORE = 0.1  # tokens that a source gets more
@@ -222,16 +222,18 @@ def pull_curve(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
     `distance` is the share of tokens that have another source than in the natural mix. The winner's curse of the solved mix is taken off in
     proportion to the gain, as it would be if the objective were quadratic.
     """
-    fits, points = full_fits(problem), []
+    fits, start = full_fits(problem), [solution.optimum, *starts_of(problem)]
     solved = max(solution.gain_uncorrected, 1e-12)
-    start = [solution.optimum, *starts_of(problem)]
-    for pull in sorted({*PULLS, problem.pull}):
+    pulls, found = sorted({*PULLS, problem.pull}), []
+    for pull in pulls:
         pulled = msgspec.structs.replace(problem, pull=pull)
-        weights = solution.weights if pull == problem.pull else minimize(pulled, objective_of(pulled, fits, solution.refits), start)
-        gain = gain_of(problem, fits, weights)
-        curse = solution.curse * min(max(gain / solved, 0.0), 2.0)
-        distance = 0.5 * float(np.abs(weights - problem.natural).sum())
-        interval = list(gain_interval(problem, solution.refits, weights, problem.natural, curse))
-        points.append({"pull": pull, "distance": distance, "gain": interval, "weights": dict(zip(problem.names, weights.tolist(), strict=True))})
-        start = [solution.optimum if pull == problem.pull else weights]
-    return points
+        found.append(solution.weights if pull == problem.pull else minimize(pulled, objective_of(pulled, fits, solution.refits), start))
+        start = [solution.optimum if pull == problem.pull else found[-1]]
+    mixes = np.array(found)
+    curses = [solution.curse * min(max(gain_of(problem, fits, mix) / solved, 0.0), 2.0) for mix in mixes]
+    gains = gain_intervals(problem, solution.refits, mixes, problem.natural, curses)
+    away = 0.5 * np.abs(mixes - problem.natural).sum(1)
+    return [
+        {"pull": pull, "distance": float(far), "gain": list(gain), "weights": dict(zip(problem.names, mix.tolist(), strict=True))}
+        for pull, far, gain, mix in zip(pulls, away, gains, mixes, strict=True)
+    ]

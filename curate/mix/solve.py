@@ -212,21 +212,26 @@ def _curse(problem: Problem, full: Fits, refits: Fits, optima: Array) -> float:
 
 
 def gain_interval(problem: Problem, refits: Fits, w: Array, rival: Array, curse: float) -> Interval:
-    """Return the gain of `w` over `rival`, less the winner's curse, with its 90 % interval.
+    """Return the gain of `w` over `rival`, less the winner's curse, with its 90 % interval."""
+    return gain_intervals(problem, refits, w[None], rival, [curse])[0]
 
-    A resample's gain gets the leave-one-out errors of one run at random, the same run for all suites, as the error of the law at `w`: in
+
+def gain_intervals(problem: Problem, refits: Fits, mixes: Array, rival: Array, curses: list[float]) -> list[Interval]:
+    """Return the gains of mixes [mixes, sources] over `rival`, less what the winner's curse is for each, with their 90 % intervals.
+
+    A resample's gain gets the leave-one-out errors of one run at random, the same run for all suites, as the error of the law at a mix: in
     units of what the law thinks of its uncertainty, so that a run in a far corner does not speak for mixes in the middle.
     """
     chosen = np.random.default_rng(1).integers(len(problem.mixes), size=RESAMPLES)
-    error = np.zeros(len(problem.mixes))
+    error = np.zeros((RESAMPLES, len(mixes)))
     for suite, scale in problem.scales.items():
         fitted = problem.laws[suite]
-        error += scale * fitted.residuals / fitted.scales * float(fitted.scale_at(w)[0])
-    both = np.stack([w, rival])
-    drawn = np.diff(relative_bits(problem, refits, both))[:, 0] + error[chosen]
-    mean = float(np.diff(relative_bits(problem, full_fits(problem), both)[0])[0]) - curse
-    low, high = np.quantile(drawn, [0.05, 0.95]) - curse
-    return mean, min(float(low), mean), max(float(high), mean)
+        error += scale * np.outer((fitted.residuals / fitted.scales)[chosen], fitted.scale_at(mixes))
+    both = np.vstack([rival, mixes])
+    drawn, full = relative_bits(problem, refits, both), relative_bits(problem, full_fits(problem), both)[0]
+    gains, means = drawn[:, :1] - drawn[:, 1:] + error, full[0] - full[1:] - curses
+    low, high = np.quantile(gains, [0.05, 0.95], axis=0) - curses
+    return [(float(m), min(float(a), float(m)), max(float(b), float(m))) for m, a, b in zip(means, low, high, strict=True)]
 
 
 def _predictions(problem: Problem, weights: Array, uniform: Array) -> dict[str, dict[str, float]]:

@@ -20,6 +20,7 @@ from curate.mix.law import SuiteLaw
 
 Array = NDArray[np.float64]
 SUM_TOLERANCE = 1e-3  # published ratios are rounded
+EXACT = 1e-12  # sums of a row that differ from one by less are one
 FEW_DIGITS = 3  # to which some are rounded: then each may be off by half a unit of the last
 MOST_ROUNDING = 0.01  # that the sum of a row may be off for it
 
@@ -54,7 +55,10 @@ def read_swarm(ratios: Path, metrics: Path) -> Swarm:
 
 
 def read_ratios(path: Path, sources: list[str] | None = None) -> tuple[list[str], list[str], Array]:
-    """Return runs (sorted), sources (sorted, or as given) and shares [runs, sources], each row adding up to exactly one."""
+    """Return runs (sorted), sources (sorted, or as given) and shares [runs, sources], each row adding up to one.
+
+    A table that was written from what this returned is read as the same numbers.
+    """
     names, lines, values = _read(path)
     runs = list(lines)
     wanted = sorted(names) if sources is None else sources
@@ -71,7 +75,8 @@ def read_ratios(path: Path, sources: list[str] | None = None) -> tuple[list[str]
     order = sorted(range(len(runs)), key=lambda i: runs[i])
     columns = [names.index(name) for name in wanted]
     mixes = values[np.ix_(order, columns)]
-    return [runs[i] for i in order], wanted, mixes / mixes.sum(1, keepdims=True)
+    total = mixes.sum(1, keepdims=True)
+    return [runs[i] for i in order], wanted, mixes / np.where(np.abs(total - 1) < EXACT, 1.0, total)
 
 
 def _read(path: Path) -> tuple[list[str], dict[str, int], Array]:

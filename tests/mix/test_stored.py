@@ -70,7 +70,12 @@ def test_solving_takes_the_stored_laws_and_fits_what_was_edited(tmp_path: Path, 
     found = read_fit(tmp_path)
     same = laws_in(tmp_path, found, found.swarm)
     assert fits == []
-    assert all(np.allclose(same[suite].predict(UNSEEN), laws[suite].predict(UNSEEN), rtol=1e-12) for suite in laws)
+    assert all(np.array_equal(same[suite].predict(UNSEEN), laws[suite].predict(UNSEEN)) for suite in laws)
+    (tmp_path / STORED).unlink()
+    again = laws_in(tmp_path, found, found.swarm)
+    assert all(np.array_equal(again[suite].predict(UNSEEN), laws[suite].predict(UNSEEN)) for suite in laws)
+    write_laws(tmp_path / STORED, laws, found.swarm.scores)
+    fits.clear()
 
     rows = (tmp_path / METRICS).read_text().splitlines()
     run, docs, sums = rows[7].split(",")
