@@ -174,6 +174,7 @@ def complete_all(stages: list[StagePlan], context: Context) -> list[Manifest]:
     for stage, manifest in zip(stages, manifests, strict=True):
         if manifest is None:
             plan = stage.plan
+            _refuse_strangers(stage.folder)
             stage.folder.mkdir(parents=True, exist_ok=True)
             (stage.folder / "manifest.json").unlink(missing_ok=True)
             write_json(stage.folder / "plan.json", plan)
@@ -222,6 +223,8 @@ def _conclude(stage: StagePlan) -> Manifest:
 
 
 def _complete_already(folder: Path, key: str) -> Manifest | None:
+    if not folder.is_dir():
+        return None
     try:
         manifest = read_manifest(folder)
     except InputError:
@@ -238,6 +241,17 @@ def _common_schema(receipts: list[Receipt], folder: Path) -> list[str]:
         a, b = sorted(schemas)[:2]
         raise TaskError(f"its shards differ in schema: {sorted(set(a) ^ set(b))}", where=str(folder))
     return list(schemas.pop()) if schemas else []
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Raise InputError where a stage would take files for its own that no plan wrote, such as a corpus that happens to lie there."""
+    if (folder / "plan.json").exists():
+        return
+    if folder.exists() and not folder.is_dir():
+        raise InputError("is in the way: a folder of that name is to be written", where=str(folder), hint="choose another output folder")
+    for path in sorted([*folder.glob("manifest.json"), *folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
+        what = "is in the way: it lies where this run would write, and no run wrote it"
+        raise InputError(what, where=str(path), hint="choose another output folder, or move it")
 
 
 def _remove_strangers(folder: Path, manifest: Manifest, tasks: set[str]) -> None:

@@ -13,7 +13,7 @@ from conftest import documents, write_corpus
 
 from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline, Local, TaskError, complete, make_plan, shard_work
-from curate.errors import BudgetError, LedgerError
+from curate.errors import BudgetError, InputError, LedgerError
 from curate.specs.workflow import Budget
 from curate.tasks import Plan
 
@@ -217,3 +217,18 @@ except OSError as error:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "too large" in done.stdout, done.stderr
     assert list((tmp_path / "out").rglob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("theirs", ["us.parquet", "eu/eu.parquet", "manifest.json"])
+def test_a_stage_does_not_take_files_for_its_own_that_no_run_wrote(theirs: str, tmp_path: Path, context: Context) -> None:
+    """What a stage does not list, it removes: so it must not begin in a folder that somebody else filled."""
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})
+    file = tmp_path / "out" / theirs
+    file.parent.mkdir(parents=True)
+    file.write_text("a corpus of somebody")
+    with pytest.raises(InputError, match="no run wrote it"):
+        complete(plan_of(corpus, tmp_path / "out"), context, source="web", code={})
+    assert file.read_text() == "a corpus of somebody"
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is in the way"):
+        complete(plan_of(corpus, tmp_path / "file"), context, source="web", code={})

@@ -9,11 +9,14 @@ folder is there to be counted.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from curate.corpus import read_manifest
 from curate.engine import Context, Work, complete, make_plan
@@ -21,18 +24,20 @@ from curate.errors import SpecError
 from curate.mix import flow
 from curate.mix.conclude import unconfirmed
 from curate.mix.data import leaves, sources_of, traits_of
-from curate.mix.fitted import FILES, Fitted, laws_in, read_fit, write_fit
-from curate.mix.law import SuiteLaw
+from curate.mix.fitted import FILES, STORED, Fitted, edited, laws_in, read_fit, write_fit
+from curate.mix.law import SuiteLaw, check
 from curate.mix.limits import limits_of
 from curate.mix.setting import Setting
 from curate.mix.solve import Problem
-from curate.mix.stored import gather_laws, laws_code
+from curate.mix.stored import gather_laws, laws_code, read_laws
 from curate.mix.table import Swarm, read_ratios, read_swarm
 from curate.project import resolve, root_of
 from curate.specs.load import load_spec, nearest, resolved
 from curate.specs.mix import Constraints, Mix, SolvedMix
 from curate.tasks import hash_of
 
+Array = NDArray[np.float64]
+FITTING = ".fitting"  # the folder of a fit that is not complete
 NATURAL = "natural"  # the run that, when there is one, is the natural mix
 MEAN = (
     "no run is called natural: gains are over the mean of all runs, and the proposal is drawn to the uniform mix a little; "
@@ -47,34 +52,62 @@ def solve_fit(folder: Path, spec_file: Path | None) -> tuple[dict[str, Any], Sol
     """
     fitted = read_fit(folder)
     if spec_file is None:
-        proposal = flow.recommend(_bare(fitted.swarm, laws_in(folder, fitted, fitted.swarm)), fitted)
-        return proposal | {"warnings": [*proposal["warnings"], *([] if NATURAL in fitted.swarm.runs else [MEAN])]}, None
+        laws = laws_in(folder, fitted, fitted.swarm)
+        proposal = flow.recommend(_bare(fitted.swarm, laws), fitted.swarm, _asked(fitted, laws))
+        notes = [*_edits(fitted, laws), *([] if NATURAL in fitted.swarm.runs else [MEAN])]
+        return proposal | {"warnings": [*proposal["warnings"], *notes]}, None
     setting = setting_of(fitted, spec_file)
-    wanted = {suite: fitted.laws[suite] for suite in setting.spec.suites}
-    narrow = Fitted(msgspec.structs.replace(fitted.swarm, scores={suite: fitted.swarm.scores[suite] for suite in wanted}), wanted)
-    proposal = flow.recommend(flow.problem_of(setting, narrow.swarm, laws_in(folder, narrow, narrow.swarm)), narrow, setting)
+    swarm = msgspec.structs.replace(fitted.swarm, scores={suite: fitted.swarm.scores[suite] for suite in setting.spec.suites})
+    laws = laws_in(folder, fitted, swarm)
+    proposal = flow.recommend(flow.problem_of(setting, swarm, laws), swarm, _asked(fitted, laws), setting)
+    proposal["warnings"] += _edits(fitted, laws)
     made_from = {"spec": hash_of(resolved(setting.spec)), "swarm": hash_of([fitted.swarm.runs, fitted.swarm.mixes.tolist(), fitted.laws])}
     return proposal, unconfirmed(setting, proposal, made_from)
 
 
-def fit_tables(ratios: Path, metrics: Path, law: str, predict: Path | None, folder: Path, context: Context) -> None:
-    """Fit laws to two CSV files, a task per suite, and write the fit into `folder`. What was fitted to the same tables is not fitted again.
+def _asked(fitted: Fitted, laws: Mapping[str, SuiteLaw]) -> str:
+    return str(fitted.laws[next(iter(laws))]["asked"])  # of all suites of a fit
 
-    `predict`: the mixes to predict, CSV as `ratios`; else the runs themselves are predicted.
+
+def _edits(fitted: Fitted, laws: Mapping[str, SuiteLaw]) -> list[str]:
+    changed = [suite for suite in laws if edited(fitted, suite)]
+    return [f"metrics.csv was edited since the fit: the laws of {', '.join(changed)} were fitted again"] if changed else []
+
+
+def fit_tables(swarm: Swarm, law: str, predicted: tuple[list[str], Array] | None, folder: Path, context: Context) -> None:
+    """Fit laws to a swarm, a task per suite, and write the fit into `folder`. A law that is stored there and is the same is not fitted again.
+
+    `predicted`: the runs and mixes to predict; else the swarm's. Until the fit is complete, finished suites lie in FITTING, where a run that was
+    killed finds them.
     """
+    laws = read_laws(folder / STORED, swarm.mixes, swarm.scores, law)
+    missing = {suite: hash_of(suite) for suite in sorted(swarm.scores) if suite not in laws}
+    if missing:
+        part = folder / FITTING
+        part.mkdir(exist_ok=True)
+        (part / "swarm.json").write_bytes(msgspec.json.encode([swarm.runs, swarm.sources, swarm.mixes.tolist(), _lists(swarm.scores)]))
+        sums = hash_of([swarm.runs, swarm.sources, swarm.mixes.tolist()])
+        work = [Work(name, [str(part)], [sums, hash_of(swarm.scores[suite].tolist())], {"suite": suite}) for suite, name in missing.items()]
+        code = {"laws": laws_code()}
+        complete(make_plan("laws", "curate.mix.tasks:table_task", part / "laws", {"law": law}, code, work), context, source="fit", code=code)
+        laws |= gather_laws({suite: part / "laws" / f"{name}.npz" for suite, name in missing.items()}, swarm.mixes, swarm.scores)
+    write_fit({name: folder / name for name in FILES}, swarm, laws, law, predicted)
+    shutil.rmtree(folder / FITTING, ignore_errors=True)
+
+
+def _lists(scores: Mapping[str, Array]) -> dict[str, list[float]]:
+    return {suite: values.tolist() for suite, values in scores.items()}
+
+
+def read_tables(ratios: Path, metrics: Path, predict: Path | None) -> tuple[Swarm, tuple[list[str], Array] | None]:
+    """Return the swarm in two tables, and the runs and mixes of a third. Raises InputError for what no law could be fitted to."""
     swarm = read_swarm(ratios, metrics)
-    predicted = None
-    if predict is not None:
-        runs, _, mixes = read_ratios(predict, swarm.sources)
-        predicted = runs, mixes
-    suites, inputs = sorted(swarm.scores), [str(ratios.resolve()), str(metrics.resolve())]
-    sums = [hash_of([swarm.runs, swarm.mixes.tolist()])]
-    work = [Work(f"{i:03d}", inputs, [*sums, hash_of(swarm.scores[suite].tolist())], {"suite": suite}) for i, suite in enumerate(suites)]
-    code = {"laws": laws_code()}
-    complete(make_plan("laws", "curate.mix.tasks:table_task", folder / "laws", {"law": law}, code, work), context, source="mix", code=code)
-    files = {suite: folder / "laws" / f"{one.name}.npz" for suite, one in zip(suites, work, strict=True)}
-    laws = gather_laws(files, swarm.mixes, swarm.scores)
-    write_fit({name: folder / name for name in FILES}, swarm, laws, predicted)
+    for suite, scores in sorted(swarm.scores.items()):
+        check(suite, swarm.mixes, scores)
+    if predict is None:
+        return swarm, None
+    runs, _, mixes = read_ratios(predict, swarm.sources)
+    return swarm, (runs, mixes)
 
 
 def _bare(swarm: Swarm, laws: dict[str, SuiteLaw]) -> Problem:

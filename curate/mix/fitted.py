@@ -3,7 +3,7 @@
     ratios.csv        run, then the share of each source
     metrics.csv       run, then the bits per byte of each suite
     predictions.csv   run, suite, mean, low, high (90 % interval)
-    laws.json         per suite: which law, why, its errors, and the noise
+    laws.json         per suite: which law was asked for, which it is, why, its errors, and the noise
     laws.npz          the laws themselves, so that solving need not fit them again (curate.mix.stored)
 
 The tables are the truth, which people can read, plot and edit: a law whose numbers changed, or that is missing, is fitted again.
@@ -34,15 +34,16 @@ FILES = (RATIOS, METRICS, PREDICTIONS, LAWS, STORED)
 
 
 class Fitted(msgspec.Struct, frozen=True):
-    """A swarm and what was found out about it: suite → law, why, errors, noise, measured, left_out."""
+    """A swarm and what was found out about it: suite → asked, law, why, errors, noise, measured, left_out."""
 
     swarm: Swarm
     laws: dict[str, dict[str, Any]]
 
 
-def facts_of(law: SuiteLaw, scores: Array) -> dict[str, Any]:
-    """Return what is stored of a law; `left_out` is what it predicts for each run when that run is left out."""
+def facts_of(law: SuiteLaw, scores: Array, asked: str) -> dict[str, Any]:
+    """Return what is told of a law; `left_out` is what it predicts for each run when that run is left out."""
     return {
+        "asked": asked,
         "law": law.full.kind,
         "why": law.why,
         "errors": law.errors,
@@ -53,16 +54,26 @@ def facts_of(law: SuiteLaw, scores: Array) -> dict[str, Any]:
 
 
 @one_thread()
-def write_fit(files: Mapping[str, Path], swarm: Swarm, laws: Mapping[str, SuiteLaw], predicted: tuple[list[str], Array] | None = None) -> None:
-    """Write the files of a fit; `files` says where each of FILES goes, `predicted` what runs and mixes to predict (default: the swarm's)."""
-    files[RATIOS].write_text(_csv(["run", *swarm.sources], swarm.runs, swarm.mixes.T), encoding="utf-8")
+def write_fit(
+    files: Mapping[str, Path], swarm: Swarm, laws: Mapping[str, SuiteLaw], asked: str, predicted: tuple[list[str], Array] | None = None
+) -> None:
+    """Write the files of a fit: `files` says where each of FILES goes, `predicted` what runs and mixes to predict (default: the swarm's).
+
+    laws.json, without which there is no fit, goes first and comes last: a fit is never half of an older one.
+    """
     suites = sorted(swarm.scores)
-    files[METRICS].write_text(_csv(["run", *suites], swarm.runs, [swarm.scores[suite] for suite in suites]), encoding="utf-8")
     runs, mixes = predicted or (swarm.runs, next(iter(laws.values())).mixes)
-    files[PREDICTIONS].write_text(predictions_csv(laws, runs, mixes), encoding="utf-8")
-    facts = {suite: facts_of(laws[suite], swarm.scores[suite]) for suite in suites}
-    files[LAWS].write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    write_laws(files[STORED], laws, swarm.scores)
+    texts = {
+        RATIOS: _csv(["run", *swarm.sources], swarm.runs, swarm.mixes.T),
+        METRICS: _csv(["run", *suites], swarm.runs, [swarm.scores[suite] for suite in suites]),
+        PREDICTIONS: predictions_csv(laws, runs, mixes),
+    }
+    facts = json.dumps({suite: facts_of(laws[suite], swarm.scores[suite], asked) for suite in suites}, indent=1) + "\n"
+    files[LAWS].unlink(missing_ok=True)
+    for name, text in texts.items():
+        files[name].write_text(text, encoding="utf-8")
+    write_laws(files[STORED], laws, swarm.scores, asked)
+    files[LAWS].write_text(facts, encoding="utf-8")
 
 
 def _csv(head: list[str], runs: Sequence[str], columns: Sequence[Array] | Array) -> str:
@@ -84,6 +95,8 @@ def read_fit(folder: Path) -> Fitted:
         raise InputError("no fitted laws", where=str(folder), hint="name the --output of `curate mix fit`, or DIR/fit of a mix") from error
     except msgspec.DecodeError as error:
         raise InputError(f"is not the record of fitted laws: {error}", where=str(path)) from error
+    if not all("asked" in facts for facts in laws.values()):
+        raise InputError("was written by an older version", where=str(path), hint="run `curate mix fit` again")
     swarm = read_swarm(folder / RATIOS, folder / METRICS)
     if set(laws) != set(swarm.scores):
         differ = ", ".join(sorted(set(laws) ^ set(swarm.scores)))
@@ -91,20 +104,29 @@ def read_fit(folder: Path) -> Fitted:
     return Fitted(swarm, laws)
 
 
-@one_thread()
 def fit_swarm(swarm: Swarm, law: str, noise: Mapping[str, float | None] = {}) -> dict[str, SuiteLaw]:
     """Return suite → its law. `noise`: the standard deviation of a repeated run, where it was measured."""
     return {suite: choose_law(suite, swarm.mixes, scores, law, noise.get(suite)) for suite, scores in sorted(swarm.scores.items())}
 
 
-@one_thread()
 def laws_in(folder: Path, fitted: Fitted, swarm: Swarm) -> dict[str, SuiteLaw]:
-    """Return suite → its law, for the suites of `swarm`, whose shares are those that the laws are of: as it is stored, or else fitted again."""
+    """Return suite → its law, for the suites of `swarm`, whose shares are those that the laws are of: as it is stored, or else fitted again.
+
+    Where the numbers are not those of the fit, the law is chosen anew, as it was asked for.
+    """
     stored = read_laws(folder / STORED, swarm.mixes, swarm.scores)
     found = {}
     for suite, scores in sorted(swarm.scores.items()):
-        kind, noise = fitted.laws[suite]["law"], fitted.laws[suite]["noise"]
+        facts = fitted.laws[suite]
         law = stored.get(suite)
-        same = law is not None and (law.full.kind, law.noise) == (kind, noise)
-        found[suite] = law if law is not None and same else choose_law(suite, swarm.mixes, scores, kind, noise)
+        if law is None or (law.full.kind, law.noise) != (facts["law"], facts["noise"]):
+            law = choose_law(suite, swarm.mixes, scores, facts["asked"], facts["noise"])
+        if law.full.kind != facts["law"] and not edited(fitted, suite):  # somebody wrote another one into laws.json
+            law = choose_law(suite, swarm.mixes, scores, facts["law"], facts["noise"])
+        found[suite] = law
     return found
+
+
+def edited(fitted: Fitted, suite: str) -> bool:
+    """Say whether the table of scores is not the one that the law of `suite` was fitted to."""
+    return bool(fitted.laws[suite]["measured"] != fitted.swarm.scores[suite].tolist())

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from curate.errors import InputError
 from curate.mix import sensitivity, sequential, solve
-from curate.mix.fitted import Fitted
+from curate.mix.fitted import facts_of
 from curate.mix.law import SuiteLaw
 from curate.mix.sample import as_shares, as_vector, sample_mixes
 from curate.mix.setting import Setting, as_mix, coordinates, in_coordinates, limits_in, natural_mix, tokens_in, traits_in
@@ -135,7 +135,7 @@ def only(swarm: Swarm, suite: str) -> Swarm:
 
 
 @one_thread()
-def recommend(problem: solve.Problem, fitted: Fitted, setting: Setting | None = None) -> dict[str, Any]:
+def recommend(problem: solve.Problem, swarm: Swarm, asked: str, setting: Setting | None = None) -> dict[str, Any]:
     """Return the proposal as plain data: weights with intervals, predictions, gain, laws, sensitivity, and the points of the report's charts.
 
     Weights are those of leaves; what the laws and the sensitivity speak of are coordinates, which differ only when a mix is reused.
@@ -161,13 +161,13 @@ def recommend(problem: solve.Problem, fitted: Fitted, setting: Setting | None = 
         "nearest_run": found.nearest_run,
         "usual_distance": found.usual_distance,
         "warnings": found.warnings,
-        "laws": fitted.laws,
+        "laws": {suite: facts_of(law, problem.scores[suite], asked) for suite, law in problem.laws.items()},
         "sensitivity": sensitivity.analyze(problem, found),
         "path": _path(problem, found.weights),
         "predicted": _predicted(problem),
         "coordinates": names,
-        "runs": [{"run": run, "weights": dict(zip(fitted.swarm.sources, mix.tolist(), strict=True))} for run, mix in
-                 zip(fitted.swarm.runs, fitted.swarm.mixes, strict=True)],
+        "runs": [{"run": run, "weights": dict(zip(swarm.sources, mix.tolist(), strict=True))} for run, mix in
+                 zip(swarm.runs, swarm.mixes, strict=True)],
     }  # fmt: skip
 
 

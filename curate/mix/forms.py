@@ -68,8 +68,8 @@ def fit(kind: str, mixes: Array, scores: Array, run_weights: Array | None = None
     return Fit(kind, {name: np.concatenate([f.values[name] for f in fits]) for name in fits[0].values}, fits[0].fixed)
 
 
-def estimate_near(kind: str, mixes: Array, scores: Array, full: Fit) -> Fit:
-    """Estimate again what refits keep, from some of the runs that `full` was fitted to, for a law of ESTIMATED. It is a `start` for `fit`."""
+def estimate_near(kind: str, mixes: Array, scores: Array, full: Fit | None) -> Fit:
+    """Estimate what refits keep, for a law of ESTIMATED, beginning at `full`, a fit to these runs and some more. It is a `start` for `fit`."""
     found: Fit = _ESTIMATE[kind](mixes, scores, full)
     return found
 
@@ -107,7 +107,7 @@ def _best_penalty(mixes: Array, scores: Array) -> float:
 
 def _estimate_curve(kind: str, mixes: Array, scores: Array, near: Fit | None) -> Fit:
     p, rest, apart = curves.estimate(kind, mixes, scores, None if near is None else near.fixed["p"])
-    return Fit(kind, {"p": p[None]}, {"p": p, "rest": np.array(rest), "apart": np.array(apart), "least": np.array(scores.min())})
+    return Fit(kind, {"p": p[None].copy()}, {"p": p, "rest": np.array(rest), "apart": np.array(apart), "least": np.array(scores.min())})
 
 
 def _fit_curve(kind: str, mixes: Array, scores: Array, weights: Array, start: Fit | None) -> Fit:

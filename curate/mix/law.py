@@ -29,6 +29,7 @@ from curate.errors import InputError
 from curate.mix import blend
 from curate.mix.forms import ESTIMATED, Fit, estimate_near, fit
 from curate.mix.spread import spread
+from curate.mix.threads import one_thread
 
 __all__ = ["PREFERENCE", "Fit", "SuiteLaw", "choose_law", "fit", "pick", "try_law"]
 
@@ -37,6 +38,7 @@ PREFERENCE = ("constant", "power", "log_linear", "ridge", "power_times_gp", "pow
 NEARLY_EQUAL = 1.02
 UNSURE, SURE = 0.5, 2.0  # standard errors by which a law must beat a constant to count at all, and to count alone
 NO_DEPENDENCE = "this suite does not depend on the mix"
+SMALL = 24  # runs, of which hyperparameters that saw all of them still know the one that is left out
 FOLDS = 8  # groups of runs without which hyperparameters are estimated again
 GROUPS = 64  # of runs that are left out one after the other: single runs up to so many, for more the rest hardly differs
 TREE_FOLDS = 16  # groups of runs that trees are left without; one at a time would cost most of a fit's time
@@ -95,8 +97,18 @@ def choose_law(suite: str, mixes: Array, scores: Array, law: str = "auto", noise
     return pick([try_law(suite, mixes, scores, kind, noise) for kind in PREFERENCE])
 
 
+@one_thread()
 def try_law(suite: str, mixes: Array, scores: Array, kind: str, noise: float | None = None) -> SuiteLaw:
     """Fit one law to a suite, with and without each run."""
+    check(suite, mixes, scores)
+    full = fit(kind, mixes, scores)
+    left_out, residuals, scales, groups = _leave_out(kind, mixes, scores, full)
+    errors = {kind: float(np.mean(np.abs(residuals)))}
+    return SuiteLaw(suite, full, left_out, residuals, errors, noise, "named in the spec", mixes, scales, groups)
+
+
+def check(suite: str, mixes: Array, scores: Array) -> None:
+    """Raise InputError when there are too few runs for a law, or a score is no number above 0."""
     if len(scores) < 4 or len(scores) != len(mixes):
         raise InputError(f"{len(scores)} scores at {len(mixes)} mixes are too few for a law", where=f"suite {suite}")
     if not np.isfinite(scores).all():
@@ -104,10 +116,6 @@ def try_law(suite: str, mixes: Array, scores: Array, kind: str, noise: float | N
     if scores.min() <= 0:
         what = f"the lowest score is {scores.min():.4g}; laws are of scores above 0 that fall as a model gets better"
         raise InputError(what, where=f"suite {suite}", hint="such as bits per byte, or a loss; turn log-likelihoods around")
-    full = fit(kind, mixes, scores)
-    left_out, residuals, scales, groups = _leave_out(kind, mixes, scores, full)
-    errors = {kind: float(np.mean(np.abs(residuals)))}
-    return SuiteLaw(suite, full, left_out, residuals, errors, noise, "named in the spec", mixes, scales, groups)
 
 
 def pick(tried: list[SuiteLaw]) -> SuiteLaw:
@@ -194,7 +202,8 @@ def _leave_out(kind: str, mixes: Array, scores: Array, full: Fit) -> tuple[Fit, 
     for fold in range(folds.max() + 1):
         inside = np.flatnonzero(folds == fold)
         here, own = np.unique(groups[inside], return_inverse=True)
-        again = fit(kind, mixes, scores, without[here], estimate_near(kind, mixes[folds != fold], scores[folds != fold], full))
+        begin = estimate_near(kind, mixes[folds != fold], scores[folds != fold], full if runs > SMALL else None)
+        again = fit(kind, mixes, scores, without[here], begin)
         guesses[inside] = again.predict(mixes[inside])[own, np.arange(len(inside))]
         spreads[inside] = spread(kind, again.fixed, again.values, mixes, without[here], mixes[inside])[own, np.arange(len(inside))]
     return left_out, scores - guesses, spreads, groups

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,7 +19,7 @@ from curate.mix.setting import Setting
 from curate.mix.solve import Problem
 from curate.mix.solved import solved_text
 from curate.mix.stored import gather_laws, write_laws
-from curate.mix.table import Swarm, read_swarm
+from curate.mix.table import Swarm
 from curate.tasks import Output, Task
 
 # ── proxies and their scores ──────────────────────────────────────────────────────────────────────────────────────
@@ -88,13 +89,15 @@ def law_task(task: Task, options: dict[str, Any], out: Output) -> None:
     suite = task.options["suite"]
     swarm, repeats = _swarm(task, options, [suite], task.inputs)
     narrow = flow.reduced(swarm, options["kept"])
-    write_laws(out.path(f"{suite}.npz"), fit_swarm(narrow, options["law"], flow.noise_of(repeats)), narrow.scores)
+    write_laws(out.path(f"{suite}.npz"), fit_swarm(narrow, options["law"], flow.noise_of(repeats)), narrow.scores, options["law"])
 
 
 def table_task(task: Task, options: dict[str, Any], out: Output) -> None:
-    """Task function: choose and fit the law of one suite of a swarm that was trained elsewhere. Inputs: its two tables."""
-    swarm = flow.only(read_swarm(Path(task.inputs[0]), Path(task.inputs[1])), task.options["suite"])
-    write_laws(out.path(f"{task.name}.npz"), fit_swarm(swarm, options["law"]), swarm.scores)
+    """Task function: choose and fit the law of one suite of a swarm that was trained elsewhere. Input: the folder that its tables were put in."""
+    runs, sources, mixes, scores = msgspec.json.decode((Path(task.inputs[0]) / "swarm.json").read_bytes())
+    suite = task.options["suite"]
+    swarm = Swarm(runs, sources, np.array(mixes), {suite: np.array(scores[suite])})
+    write_laws(out.path(f"{task.name}.npz"), fit_swarm(swarm, options["law"]), swarm.scores, options["law"])
 
 
 def fit_task(task: Task, options: dict[str, Any], out: Output) -> None:
@@ -104,7 +107,7 @@ def fit_task(task: Task, options: dict[str, Any], out: Output) -> None:
     swarm, _ = _swarm(task, options, suites, folders)
     narrow = flow.reduced(swarm, options["kept"])
     laws = gather_laws({suite: Path(folder) / f"{suite}.npz" for suite in suites}, narrow.mixes, narrow.scores)
-    write_fit({name: out.path(name) for name in FILES}, swarm, laws)
+    write_fit({name: out.path(name) for name in FILES}, swarm, laws, options["law"])
 
 
 def _problem(setting: Setting, fitted: Fitted, folder: Path) -> Problem:
@@ -131,7 +134,7 @@ def solve_task(task: Task, options: dict[str, Any], out: Output) -> None:
     setting = msgspec.convert(options["setting"], Setting)
     folder = Path(task.inputs[0])
     fitted = read_fit(folder)
-    found = flow.recommend(_problem(setting, fitted, folder), fitted, setting)
+    found = flow.recommend(_problem(setting, fitted, folder), fitted.swarm, setting.spec.law, setting)
     out.path("proposal.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     out.path(f"{setting.spec.name}.proposed.yaml").write_text(solved_text(unconfirmed(setting, found, options["made_from"])), encoding="utf-8")
 

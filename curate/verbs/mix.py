@@ -161,10 +161,14 @@ def fit(arguments: argparse.Namespace) -> None:
 
 
 def _fit_tables(arguments: argparse.Namespace) -> None:
-    from curate.mix.elsewhere import fit_tables
+    from curate.engine import Inline, Local
+    from curate.mix.elsewhere import FITTING, fit_tables, read_tables
 
-    with _running(arguments) as (context, _):
-        fit_tables(arguments.ratios, arguments.metrics, arguments.law, arguments.predict, arguments.output.resolve(), context)
+    swarm, predicted = read_tables(arguments.ratios, arguments.metrics, arguments.predict)
+    output, workers = arguments.output.resolve(), min(arguments.workers, len(swarm.scores))
+    is_small = workers < 2 or arguments.law != "auto"  # a single law is fitted before a worker has started
+    with _running(output, Inline() if is_small else Local(workers, output / FITTING / "logs")) as (context, _):
+        fit_tables(swarm, arguments.law, predicted, output, context)
 
 
 def solve(arguments: argparse.Namespace) -> None:
@@ -218,6 +222,7 @@ def confirm(arguments: argparse.Namespace) -> None:
 
 def _up_to(step: str, arguments: argparse.Namespace) -> Any:
     """Bring the mix up to date, up to `step`; return its spec."""
+    from curate.engine import Local
     from curate.errors import SpecError
     from curate.mix.stage import run_mix
     from curate.specs.load import load_spec
@@ -226,20 +231,19 @@ def _up_to(step: str, arguments: argparse.Namespace) -> Any:
     spec = load_spec(arguments.spec, Mix)
     if spec.tokenizer is None or not isinstance(spec.sources, dict):
         raise SpecError("outside of a workflow a mix names its sources and its tokenizer", where=str(arguments.spec), hint="sources: {NAME: FOLDER}")
-    with _running(arguments) as (context, say):
-        run_mix(arguments.spec, {}, None, arguments.output.resolve(), context, say, step)
+    output = arguments.output.resolve()
+    with _running(output, Local(max(1, arguments.workers), output / "logs")) as (context, say):
+        run_mix(arguments.spec, {}, None, output, context, say, step)
     return spec
 
 
 @contextlib.contextmanager
-def _running(arguments: argparse.Namespace) -> Iterator[tuple[Any, Callable[[str], None]]]:
-    """Yield how to run stages under the output folder, which nobody else works in meanwhile, and how to say something."""
+def _running(output: Path, engine: Any) -> Iterator[tuple[Any, Callable[[str], None]]]:
+    """Yield how to run stages under `output`, in which nobody else works meanwhile, and how to say something; close the engine at the end."""
     from curate.console import Progress
-    from curate.engine import Context, Local
+    from curate.engine import Context
     from curate.lock import locked
 
-    output = arguments.output.resolve()
-    engine = Local(max(1, arguments.workers), output / "logs")
     try:
         with locked(output), Progress() as progress:
             yield Context(engine, progress), progress.say

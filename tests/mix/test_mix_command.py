@@ -17,6 +17,7 @@ import yaml
 from test_mix_stage import SPEC, outputs, project, receipts, trained
 
 from curate.mix import export
+from curate.mix.fitted import FILES
 from curate.specs.load import load_spec
 from curate.specs.mix import LAWS, SolvedMix
 from curate.verbs.mix import FORMS
@@ -61,6 +62,47 @@ def test_fit_from_csv_predicts_and_refuses_what_does_not_match(tables: Path) -> 
     assert [line.split(",")[0] for line in (tables / "laws/predictions.csv").read_text().splitlines()[1:]] == ["x", "x"]
     (tables / "metrics.csv").write_text("run,docs\nr0,1.0\n")
     assert "the run ids do not match" in run(*FIT, cwd=tables, code=3).stderr
+
+
+def test_a_fit_leaves_other_files_alone_reads_pipes_and_repeats_nothing(tables: Path) -> None:
+    theirs = tables / "out/laws"
+    theirs.mkdir(parents=True)
+    for name in ("us.parquet", "manifest.json"):
+        (theirs / name).write_text("a corpus that happens to be called so")
+    command = f"{sys.executable} -m curate.cli mix fit --ratios <(cat ratios.csv) --metrics <(cat metrics.csv) --output out --json"
+    done = subprocess.run(["bash", "-c", command], cwd=tables, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in theirs.iterdir()} == {"us.parquet", "manifest.json"}
+    assert {path.name for path in (tables / "out").iterdir()} == {"laws", ".lock", *FILES}
+    first = {name: (tables / "out" / name).read_bytes() for name in FILES}
+
+    again = run("fit", "--ratios", "ratios.csv", "--metrics", "metrics.csv", "--output", "out", "--workers", "1", cwd=tables)
+    assert len(again.stderr.splitlines()) == 1  # where the files are; no stage ran
+    assert {name: (tables / "out" / name).read_bytes() for name in FILES} == first
+    lines = [line.split(",") for line in (tables / "metrics.csv").read_text().splitlines()]
+    (tables / "metrics.csv").write_text(
+        "\n".join(",".join([run, docs, "1.0" if i == 3 else sums]) for i, (run, docs, sums) in enumerate(lines)) + "\n"
+    )
+    run("fit", "--ratios", "ratios.csv", "--metrics", "metrics.csv", "--output", "out", "--workers", "1", cwd=tables)
+    facts = json.loads((tables / "out/laws.json").read_text())
+    assert facts["docs"] == json.loads(first["laws.json"])["docs"]
+    assert facts["sums"] != json.loads(first["laws.json"])["sums"]
+
+    missing = run("fit", "--ratios", "nowhere.csv", "--metrics", "metrics.csv", "--output", "new", cwd=tables, code=3)
+    assert "nowhere.csv: no such file" in missing.stderr
+    assert not (tables / "new").exists()
+
+
+def test_tables_that_were_edited_are_fitted_again_and_said(tables: Path) -> None:
+    run(*FIT, "--law", "power", cwd=tables)
+    before = json.loads(run("solve", "--fit", "laws", "--json", cwd=tables).stdout)
+    assert not any("edited" in warning for warning in before["warnings"])
+    for name in ("ratios.csv", "metrics.csv"):
+        lines = (tables / "laws" / name).read_text().splitlines()
+        (tables / "laws" / name).write_text("\n".join(line for line in lines if not line.startswith("r7,")) + "\n")
+    after = json.loads(run("solve", "--fit", "laws", "--json", cwd=tables).stdout)
+    assert "metrics.csv was edited since the fit: the laws of docs, sums were fitted again" in after["warnings"]
+    assert len(after["runs"]) == len(after["laws"]["docs"]["measured"]) == len(after["laws"]["docs"]["left_out"]) == 23
 
 
 def test_solve_from_csv_with_and_without_a_spec(tables: Path) -> None:

@@ -16,7 +16,7 @@ from curate.corpus import read_manifest, verify, write_json
 from curate.engine import Context, Inline, Work, make_plan
 from curate.errors import InputError, SpecError
 from curate.mix import flow, stage
-from curate.mix.fitted import Fitted, facts_of, fit_swarm
+from curate.mix.fitted import fit_swarm
 from curate.mix.limits import Traits
 from curate.mix.setting import Setting
 from curate.mix.stage import run_mix
@@ -191,7 +191,7 @@ def test_runs_that_failed_are_left_out_and_said() -> None:
     swarm, repeats = flow.swarm_of(runs, scores, ["docs"], {})
     assert flow.noise_of(repeats)["docs"] == pytest.approx(0.01, rel=1e-6)
     laws = fit_swarm(swarm, "power")
-    found = flow.recommend(flow.problem_of(setting, swarm, laws), Fitted(swarm, {"docs": facts_of(laws["docs"], swarm.scores["docs"])}), setting)
+    found = flow.recommend(flow.problem_of(setting, swarm, laws), swarm, "power", setting)
     assert found["weights"]["c"] == pytest.approx(0.4, abs=0.01)  # its limit: 4 repeats of 5,000 tokens
     scores["run-004"] = None
     assert flow.failures(runs, scores) == ["1 of 12 proxies diverged and were left out: run-004"]

@@ -132,7 +132,7 @@ def test_the_means_of_disjoint_swarms_without_a_natural_mix_do_not_move_the_prop
         mixes = np.random.default_rng(seed).dirichlet(np.full(4, 0.5), count)  # their means differ in several percent
         scores = {name: 5 + 0.1 * y for name, y in truth(mixes).items()}  # little to gain, so that the pull is felt
         swarm = Table([f"r{i}" for i in range(count)], NAMES, mixes, scores)
-        write_fit({name: tmp_path / name for name in FILES}, swarm, fit_swarm(swarm, "power"))
+        write_fit({name: tmp_path / name for name in FILES}, swarm, fit_swarm(swarm, "power"), "power")
         proposed, _ = solve_fit(tmp_path, None)
         assert any("no run is called natural" in warning for warning in proposed["warnings"])
         return np.array([proposed["weights"][name] for name in NAMES])

@@ -34,7 +34,7 @@ def table(runs: int = 24) -> Swarm:
 def written(folder: Path, swarm: Swarm, law: str) -> dict[str, SuiteLaw]:
     laws = fit_swarm(swarm, law)
     folder.mkdir(exist_ok=True)
-    write_fit({name: folder / name for name in FILES}, swarm, laws)
+    write_fit({name: folder / name for name in FILES}, swarm, laws, law)
     return laws
 
 
@@ -44,8 +44,9 @@ def test_a_stored_law_predicts_and_is_refitted_as_it_was(kind: str, tmp_path: Pa
     tried = [try_law("sums", swarm.mixes, swarm.scores["sums"], one) for one in (("ridge", "power_gp", "gp") if kind == "blend" else (kind,))]
     law = pick(tried) if kind == "blend" else tried[0]
     assert law.full.kind == kind
-    write_laws(tmp_path / "laws.npz", {"sums": law}, swarm.scores)
+    write_laws(tmp_path / "laws.npz", {"sums": law}, swarm.scores, kind)
     again = read_laws(tmp_path / "laws.npz", swarm.mixes, swarm.scores)["sums"]
+    assert list(again.full.values) == list(law.full.values)  # a blend adds its laws in this order
     assert (again.errors, again.noise, again.why, again.suite) == (law.errors, law.noise, law.why, law.suite)
     for mine, theirs in zip(again.predict(UNSEEN), law.predict(UNSEEN), strict=True):
         assert np.array_equal(mine, theirs)
@@ -74,7 +75,7 @@ def test_solving_takes_the_stored_laws_and_fits_what_was_edited(tmp_path: Path, 
     (tmp_path / STORED).unlink()
     again = laws_in(tmp_path, found, found.swarm)
     assert all(np.array_equal(again[suite].predict(UNSEEN), laws[suite].predict(UNSEEN)) for suite in laws)
-    write_laws(tmp_path / STORED, laws, found.swarm.scores)
+    write_laws(tmp_path / STORED, laws, found.swarm.scores, "power")
     fits.clear()
 
     rows = (tmp_path / METRICS).read_text().splitlines()
@@ -99,8 +100,13 @@ def test_laws_of_other_code_other_runs_or_a_broken_file_are_fitted_again(tmp_pat
     assert read_laws(tmp_path / STORED, swarm.mixes[::-1], swarm.scores) == {}
     assert read_laws(tmp_path / STORED, swarm.mixes[:20], swarm.scores) == {}
     assert read_laws(tmp_path / "nowhere.npz", swarm.mixes, swarm.scores) == {}
+    assert set(read_laws(tmp_path / STORED, swarm.mixes, swarm.scores, "power")) == {"a/docs", "sums"}
+    assert read_laws(tmp_path / STORED, swarm.mixes, swarm.scores, "auto") == {}
     whole = (tmp_path / STORED).read_bytes()
-    for broken in (b"", b"no archive", whole[: len(whole) // 2], whole[:-1000]):
+    method = bytearray(whole)
+    method[whole.index(b"PK\x01\x02") + 10] = 99  # a way of compression that there is not
+    np.save(tmp_path / "array.npy", swarm.mixes)
+    for broken in (b"", b"no archive", whole[: len(whole) // 2], whole[:-1000], bytes(method), (tmp_path / "array.npy").read_bytes()):
         (tmp_path / "broken.npz").write_bytes(broken)
         assert read_laws(tmp_path / "broken.npz", swarm.mixes, swarm.scores) == {}
     monkeypatch.setattr(stored, "laws_code", lambda: "newer")
@@ -111,7 +117,7 @@ def test_equal_laws_are_equal_bytes_and_the_noise_is_kept(tmp_path: Path) -> Non
     swarm = table()
     laws = fit_swarm(swarm, "power", {"sums": 0.002})
     for name in ("one", "two"):
-        write_laws(tmp_path / name, dict(reversed(laws.items())) if name == "two" else laws, swarm.scores)
+        write_laws(tmp_path / name, dict(reversed(laws.items())) if name == "two" else laws, swarm.scores, "power")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert read_laws(tmp_path / "one", swarm.mixes, swarm.scores)["sums"].noise == 0.002
     assert msgspec.to_builtins(laws["sums"].errors) == read_laws(tmp_path / "one", swarm.mixes, swarm.scores)["sums"].errors
