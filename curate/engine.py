@@ -174,7 +174,7 @@ def complete_all(stages: list[StagePlan], context: Context) -> list[Manifest]:
     for stage, manifest in zip(stages, manifests, strict=True):
         if manifest is None:
             plan = stage.plan
-            _refuse_strangers(stage.folder)
+            refuse_strangers(stage.folder)
             stage.folder.mkdir(parents=True, exist_ok=True)
             (stage.folder / "manifest.json").unlink(missing_ok=True)
             write_json(stage.folder / "plan.json", plan)
@@ -243,7 +243,7 @@ def _common_schema(receipts: list[Receipt], folder: Path) -> list[str]:
     return list(schemas.pop()) if schemas else []
 
 
-def _refuse_strangers(folder: Path) -> None:
+def refuse_strangers(folder: Path) -> None:
     """Raise InputError where a stage would take files for its own that no plan wrote, such as a corpus that happens to lie there."""
     if (folder / "plan.json").exists():
         return

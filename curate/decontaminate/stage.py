@@ -1,13 +1,16 @@
 """The decontaminate step as tasks: index once, weigh and calibrate on a sample, then scan shard by shard.
 
-    together/NN-decontaminate/work/index/         the items, indexed (index.npz is mapped by the workers, index.json), and their positions
-    together/NN-decontaminate/work/counts/SOURCE/ document frequencies of the background sample, one file per shard
-    together/NN-decontaminate/work/weighted/      the index with weights from all counts
-    together/NN-decontaminate/work/scores/SOURCE/ evidence of the background sample, one file per shard
-    together/NN-decontaminate/work/calibrated/    the index with its thresholds
-    together/NN-decontaminate/work/probes/        which disguises of its items this index finds
-    SOURCE/NN-decontaminate/                      what is kept; `matches/` has each shard's matches
-    together/NN-decontaminate/                    matches.parquet, items.parquet, summary.json, clean_ids/, lm_eval_samples.json, report.html
+    SOURCE/NN-decontaminate/      what is kept; `matches/` has each shard's matches
+    together/NN-decontaminate/    matches.parquet, items.parquet, summary.json, clean_ids/, lm_eval_samples.json, report.html
+
+What the search needs on its way is in the folder `work` of the last:
+
+    index/         the items, indexed (index.npz is mapped by the workers, index.json), and their positions
+    counts/SOURCE/ document frequencies of the background sample, one file per shard
+    weighted/      the index with weights from all counts
+    scores/SOURCE/ evidence of the background sample, one file per shard
+    calibrated/    the index with its thresholds
+    probes/        which disguises of its items this index finds
 
 The weights and thresholds depend on the sample, so another document in it scans every shard again; another action scans again
 too, which costs little. The sample is chosen by a hash of the id and has about `background_documents` documents.

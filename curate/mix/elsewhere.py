@@ -71,7 +71,7 @@ def _asked(fitted: Fitted, laws: Mapping[str, SuiteLaw]) -> str:
 
 def _edits(fitted: Fitted, laws: Mapping[str, SuiteLaw]) -> list[str]:
     changed = [suite for suite in laws if edited(fitted, suite)]
-    return [f"metrics.csv was edited since the fit: the laws of {', '.join(changed)} were fitted again"] if changed else []
+    return [f"the tables were edited since the fit: the laws of {', '.join(changed)} were fitted again"] if changed else []
 
 
 def fit_tables(swarm: Swarm, law: str, predicted: tuple[list[str], Array] | None, folder: Path, context: Context) -> None:

@@ -27,6 +27,7 @@ from curate.mix.law import SuiteLaw, choose_law
 from curate.mix.stored import read_laws, write_laws
 from curate.mix.table import Swarm, predictions_csv, read_swarm
 from curate.mix.threads import one_thread
+from curate.tasks import hash_of
 
 Array = NDArray[np.float64]
 RATIOS, METRICS, PREDICTIONS, LAWS, STORED = "ratios.csv", "metrics.csv", "predictions.csv", "laws.json", "laws.npz"
@@ -34,7 +35,7 @@ FILES = (RATIOS, METRICS, PREDICTIONS, LAWS, STORED)
 
 
 class Fitted(msgspec.Struct, frozen=True):
-    """A swarm and what was found out about it: suite → asked, law, why, errors, noise, measured, left_out."""
+    """A swarm and what was found out about it: suite → asked, ratios (their hash), law, why, errors, noise, measured, left_out."""
 
     swarm: Swarm
     laws: dict[str, dict[str, Any]]
@@ -68,7 +69,8 @@ def write_fit(
         METRICS: _csv(["run", *suites], swarm.runs, [swarm.scores[suite] for suite in suites]),
         PREDICTIONS: predictions_csv(laws, runs, mixes),
     }
-    facts = json.dumps({suite: facts_of(laws[suite], swarm.scores[suite], asked) for suite in suites}, indent=1) + "\n"
+    ratios = {"ratios": hash_of(swarm.mixes.tolist())}
+    facts = json.dumps({suite: facts_of(laws[suite], swarm.scores[suite], asked) | ratios for suite in suites}, indent=1) + "\n"
     files[LAWS].unlink(missing_ok=True)
     for name, text in texts.items():
         files[name].write_text(text, encoding="utf-8")
@@ -95,7 +97,7 @@ def read_fit(folder: Path) -> Fitted:
         raise InputError("no fitted laws", where=str(folder), hint="name the --output of `curate mix fit`, or DIR/fit of a mix") from error
     except msgspec.DecodeError as error:
         raise InputError(f"is not the record of fitted laws: {error}", where=str(path)) from error
-    if not all("asked" in facts for facts in laws.values()):
+    if not all({"asked", "ratios"} <= set(facts) for facts in laws.values()):
         raise InputError("was written by an older version", where=str(path), hint="run `curate mix fit` again")
     swarm = read_swarm(folder / RATIOS, folder / METRICS)
     if set(laws) != set(swarm.scores):
@@ -128,5 +130,6 @@ def laws_in(folder: Path, fitted: Fitted, swarm: Swarm) -> dict[str, SuiteLaw]:
 
 
 def edited(fitted: Fitted, suite: str) -> bool:
-    """Say whether the table of scores is not the one that the law of `suite` was fitted to."""
-    return bool(fitted.laws[suite]["measured"] != fitted.swarm.scores[suite].tolist())
+    """Say whether the tables are not those that the law of `suite` was fitted to."""
+    facts, swarm = fitted.laws[suite], fitted.swarm
+    return bool(facts["measured"] != swarm.scores[suite].tolist() or facts["ratios"] != hash_of(swarm.mixes.tolist()))

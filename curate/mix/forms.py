@@ -63,9 +63,14 @@ def fit(kind: str, mixes: Array, scores: Array, run_weights: Array | None = None
     if run_weights is None:
         return full if start is None else Fit(kind, _FIT[kind](mixes, scores, ones, start).values, full.fixed)
     weights = np.atleast_2d(run_weights).astype(np.float64)
-    size = max(1, min(CHUNK, MOST_NUMBERS // len(scores) ** 2))
+    size = at_once(CHUNK, len(scores))
     fits = [_FIT[kind](mixes, scores, weights[a : a + size], full) for a in range(0, len(weights), size)]
     return Fit(kind, {name: np.concatenate([f.values[name] for f in fits]) for name in fits[0].values}, fits[0].fixed)
+
+
+def at_once(most: int, runs: int) -> int:
+    """Return how many fits, at most `most`, may have a matrix over the runs at the same time."""
+    return max(1, min(most, MOST_NUMBERS // runs**2))
 
 
 def estimate_near(kind: str, mixes: Array, scores: Array, full: Fit | None) -> Fit:

@@ -1,7 +1,7 @@
 """What laws say at one mix, and how that changes with each share: what a solver asks thousands of times.
 
 Fits of the same form are evaluated together, whatever the suite, and all that does not depend on the mix is computed once: logarithms of the
-runs' shares, lengths, products with the runs' weights. A call for thirteen suites, each a blend of five laws, takes .7 ms, where a call for
+runs' shares, lengths, products with the runs' weights. A call for thirteen suites, each a blend of five laws, takes 1 ms, where a call for
 every law took 9. The price: the formulas of `curate.mix.forms` and `curate.mix.gp` stand here a second time (a test compares them).
 """
 

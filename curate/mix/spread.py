@@ -24,7 +24,7 @@ CHUNK = 16  # fits at once
 def spread(kind: str, fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
     """Return [B, at]: the spread of each of B fits to runs at `mixes` under run weights [B, runs]."""
     parts = []
-    size = max(1, min(CHUNK, forms.MOST_NUMBERS // len(mixes) ** 2))
+    size = forms.at_once(CHUNK, len(mixes))
     for first in range(0, len(weights), size):
         part = {name: value[first : first + size] for name, value in values.items()}
         parts.append(np.sqrt(np.maximum(_VARIANCE[kind](fixed, part, mixes, weights[first : first + size], at), 1e-18)))

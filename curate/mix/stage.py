@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from curate.corpus import Manifest, read_manifest, sha256_of
-from curate.engine import Context, StagePlan, Work, complete, complete_all, make_plan
+from curate.engine import Context, StagePlan, Work, complete, complete_all, make_plan, refuse_strangers
 from curate.mix import flow
 from curate.mix.data import Data, gather, in_phase
 from curate.mix.setting import Setting, reused
@@ -110,6 +110,7 @@ def run_mix(
 
 def _steps(mixing: _Mixing, until: str) -> Manifest:
     name = mixing.setting.spec.name
+    refuse_strangers(mixing.folder)  # where the conclusion will lie: hours later is no time to learn that it cannot
     runs = flow.plan_runs(mixing.setting)
     _read_suites(mixing)
     mixing.say(f"mix {name}: {len(runs)} proxies of {mixing.setting.spec.proxy.tokens:,} tokens each")

@@ -101,7 +101,7 @@ def test_tables_that_were_edited_are_fitted_again_and_said(tables: Path) -> None
         lines = (tables / "laws" / name).read_text().splitlines()
         (tables / "laws" / name).write_text("\n".join(line for line in lines if not line.startswith("r7,")) + "\n")
     after = json.loads(run("solve", "--fit", "laws", "--json", cwd=tables).stdout)
-    assert "metrics.csv was edited since the fit: the laws of docs, sums were fitted again" in after["warnings"]
+    assert "the tables were edited since the fit: the laws of docs, sums were fitted again" in after["warnings"]
     assert len(after["runs"]) == len(after["laws"]["docs"]["measured"]) == len(after["laws"]["docs"]["left_out"]) == 23
 
 
@@ -168,6 +168,15 @@ def spec(project: Path) -> Path:
     sources = f"sources: {{letters: {project}/tokens/letters, sums: {project}/tokens/sums}}\n"
     path.write_text(SPEC.replace("name: toy", "name: own") + sources + f"tokenizer: {project}/tokens/together/tokenizer.json\n")
     return path
+
+
+def test_an_output_folder_with_a_corpus_in_it_is_refused_before_anything_is_trained(spec: Path, tmp_path: Path) -> None:
+    (tmp_path / "full/eu").mkdir(parents=True)
+    (tmp_path / "full/eu/eu.parquet").write_text("a corpus of somebody")
+    done = run("train", spec, "--output", "full", "--json", cwd=tmp_path, code=3)
+    assert "full/eu/eu.parquet: is in the way" in done.stderr
+    assert (tmp_path / "full/eu/eu.parquet").read_text() == "a corpus of somebody"
+    assert not (tmp_path / "full/swarm").exists()
 
 
 def test_every_step_goes_on_where_the_one_before_it_ended(spec: Path, tmp_path: Path) -> None:

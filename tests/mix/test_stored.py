@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from curate.mix import fitted, stored
-from curate.mix.fitted import FILES, LAWS, METRICS, STORED, fit_swarm, laws_in, read_fit, write_fit
+from curate.mix.fitted import FILES, LAWS, METRICS, RATIOS, STORED, fit_swarm, laws_in, read_fit, write_fit
 from curate.mix.law import PREFERENCE, SuiteLaw, pick, try_law
 from curate.mix.limits import free
 from curate.mix.solve import Problem, resampled
@@ -86,6 +86,15 @@ def test_solving_takes_the_stored_laws_and_fits_what_was_edited(tmp_path: Path, 
     assert not np.allclose(laws_in(tmp_path, found, found.swarm)["sums"].predict(UNSEEN), laws["sums"].predict(UNSEEN), rtol=1e-6)
     assert fits == ["sums"]
 
+    written(tmp_path, table(), "auto")
+    ratios = (tmp_path / RATIOS).read_text().splitlines()
+    (tmp_path / RATIOS).write_text("\n".join([*ratios[:3], ratios[3].split(",")[0] + ",0.2,0.3,0.5", *ratios[4:]]) + "\n")
+    found, fits[:] = read_fit(tmp_path), []
+    assert all(fitted.edited(found, suite) for suite in laws)
+    assert all(law.why != "named in the spec" for law in laws_in(tmp_path, found, found.swarm).values())  # chosen anew
+    assert fits == ["a/docs", "sums"]
+
+    written(tmp_path, table(), "power")
     facts = json.loads((tmp_path / LAWS).read_text())
     facts["a/docs"]["law"] = "ridge"
     (tmp_path / LAWS).write_text(json.dumps(facts))
