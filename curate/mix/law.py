@@ -11,10 +11,11 @@
     blend        weighted mean of those above with the smallest errors (curate.mix.blend); only `auto` makes one
 
 `auto` fits all, and compares what each predicts for runs that it was not fitted to: every single run (trees: groups of runs). What a law
-estimates once, such as the lengths of a Gaussian process, is then estimated without that run's group too. Errors are mean absolute ones: with
-squares, the one run in a corner, which every law misses when it is left out, decided alone. The laws are blended unless one of them alone
-is clearly better than their blend. A constant counts in the blend the more, the less clearly the best law beats it: with few runs a law that
-is barely better than a constant is neither to be believed nor to be thrown away.
+estimates once, such as the lengths of a Gaussian process, is then estimated without that run's group too. Errors are mean absolute ones, in
+which a run counts the less, the less the other runs tell of it (`counts_of`): a run that is alone in its corner is missed by every law when it is
+left out, and what that says is which law is wrong where no mix will be sought. With squares and equal counts such a run decided alone.
+The laws are blended unless one of them alone is clearly better than their blend. A constant counts in the blend the more, the less clearly the
+best law beats it: with few runs a law that is barely better than a constant is neither to be believed nor to be thrown away.
 
 Scores are bits per byte (lower is better) or anything else that falls as a model gets better and is above 0.
 """
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from curate.errors import InputError
 from curate.mix import blend
 from curate.mix.forms import ESTIMATED, Fit, estimate_near, fit
-from curate.mix.spread import spread
+from curate.mix.spread import leverage, spread
 from curate.mix.threads import one_thread
 
 __all__ = ["PREFERENCE", "Fit", "SuiteLaw", "choose_law", "fit", "pick", "try_law"]
@@ -38,6 +39,8 @@ PREFERENCE = ("constant", "power", "log_linear", "ridge", "power_times_gp", "pow
 NEARLY_EQUAL = 1.02
 UNSURE, SURE = 0.5, 2.0  # standard errors by which a law must beat a constant to count at all, and to count alone
 NO_DEPENDENCE = "this suite does not depend on the mix"
+LEAST_COUNT = 0.1  # of a run in the error of a law
+PENALTY = 1e-3  # of the regression whose leverage says how much the other runs tell of one
 SMALL = 24  # runs, of which hyperparameters that saw all of them still know the one that is left out
 FOLDS = 8  # groups of runs without which hyperparameters are estimated again
 GROUPS = 64  # of runs that are left out one after the other: single runs up to so many, for more the rest hardly differs
@@ -51,7 +54,7 @@ class SuiteLaw(msgspec.Struct, frozen=True):
     full: Fit
     left_out: Fit  # without each run, or each group of runs
     residuals: Array  # measured minus predicted when the run is left out, [runs]
-    errors: dict[str, float]  # mean absolute leave-one-out error of every law that was tried
+    errors: dict[str, float]  # mean absolute leave-one-out error of every law that was tried, runs counted by `counts_of`
     noise: float | None  # standard deviation of replicates, where there are any
     why: str
     mixes: Array  # of the runs, [runs, sources]
@@ -103,8 +106,18 @@ def try_law(suite: str, mixes: Array, scores: Array, kind: str, noise: float | N
     check(suite, mixes, scores)
     full = fit(kind, mixes, scores)
     left_out, residuals, scales, groups = _leave_out(kind, mixes, scores, full)
-    errors = {kind: float(np.mean(np.abs(residuals)))}
+    errors = {kind: float(counts_of(mixes) @ np.abs(residuals))}
     return SuiteLaw(suite, full, left_out, residuals, errors, noise, "named in the spec", mixes, scales, groups)
+
+
+def counts_of(mixes: Array) -> Array:
+    """Return how much each run's error counts in a law's, [runs], 1 in all: by one minus its leverage in a ridge regression on the shares.
+
+    So do generalized cross-validation and its kin (Golub 1979), where the leave-one-out errors of far runs would be the whole criterion.
+    """
+    own = leverage(mixes, np.ones((1, len(mixes))), mixes, PENALTY)[0]
+    counts = np.maximum(1 - own, LEAST_COUNT)
+    return np.asarray(counts / counts.sum())
 
 
 def check(suite: str, mixes: Array, scores: Array) -> None:
@@ -150,8 +163,9 @@ def pick(tried: list[SuiteLaw]) -> SuiteLaw:
 
 def _lead(law: SuiteLaw, constant: SuiteLaw) -> float:
     """Return by how many standard errors a law's leave-one-out errors are smaller than a constant's: a paired comparison over the runs."""
-    less = np.abs(constant.residuals) - np.abs(law.residuals)
-    return float(less.mean() / max(less.std(ddof=1) / np.sqrt(len(less)), 1e-12))
+    less, counts = np.abs(constant.residuals) - np.abs(law.residuals), counts_of(law.mixes)
+    mean, alike = float(counts @ less), 1 / float(counts @ counts)  # as many runs that count the same would be as sure (Kish 1965)
+    return mean / max(float(np.sqrt(counts @ (less - mean) ** 2 / (alike - 1))), 1e-12)
 
 
 def _blend(tried: list[SuiteLaw], shares: dict[str, float], errors: dict[str, float]) -> SuiteLaw:
@@ -165,7 +179,7 @@ def _blend(tried: list[SuiteLaw], shares: dict[str, float], errors: dict[str, fl
     apart = {kind: {name: value[one.groups[:count]] for name, value in one.left_out.values.items()} for kind, one in members.items()}
     residuals: Array = np.sum([shares[kind] * one.residuals for kind, one in members.items()], axis=0)
     scales: Array = np.sum([shares[kind] * sizes[kind] * one.scales for kind, one in members.items()], axis=0)
-    error = float(np.mean(np.abs(residuals)))
+    error = float(counts_of(tried[0].mixes) @ np.abs(residuals))
     parts = ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in sorted(shares.items(), key=lambda item: -item[1]))
     least = min(errors, key=lambda kind: errors[kind])
     why = f"leave-one-out error {error:.4f} ({least}, the best law alone, has {errors[least]:.4f}): {parts}"

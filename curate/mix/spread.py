@@ -35,20 +35,21 @@ def _constant(fixed: Values, values: Values, mixes: Array, weights: Array, at: A
     return np.repeat(1 + 1 / weights.sum(1, keepdims=True), len(at), 1)
 
 
-def _leverage(mixes: Array, weights: Array, at: Array, penalty: float) -> Array:
+def leverage(mixes: Array, weights: Array, at: Array, penalty: float) -> Array:
+    """Return [B, at]: how much a ridge regression on runs at `mixes` under run weights [B, runs] would follow a run at each of `at`."""
     total = weights.sum(1, keepdims=True)
     middle = weights @ mixes / total
     x, away = mixes[None] - middle[:, None], at[None] - middle[:, None]
     gram = np.swapaxes(x * weights[:, :, None], 1, 2) @ x + penalty * np.eye(mixes.shape[1]) * total[:, :, None]
-    return np.asarray(1 + 1 / total + (np.swapaxes(np.linalg.solve(gram, np.swapaxes(away, 1, 2)), 1, 2) * away).sum(2))
+    return np.asarray(1 / total + (np.swapaxes(np.linalg.solve(gram, np.swapaxes(away, 1, 2)), 1, 2) * away).sum(2))
 
 
 def _ridge(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
-    return _leverage(mixes, weights, at, float(fixed["penalty"]))
+    return 1 + leverage(mixes, weights, at, float(fixed["penalty"]))
 
 
 def _trees(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:
-    return _leverage(mixes, weights, at, 1e-3)
+    return 1 + leverage(mixes, weights, at, 1e-3)
 
 
 def _curve(kind: str) -> Any:
