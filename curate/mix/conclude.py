@@ -1,7 +1,8 @@
 """What came of a mix: the verdict of the confirmation in numbers and in words, and the solved mix.
 
 The laws propose and fresh seeds decide: the solved mix is kept when it is better than the natural one and no protected suite got worse.
-Everything else keeps the natural mix, which is an answer and not a failure.
+Everything else keeps the natural mix, which is an answer and not a failure. (Where limits do not allow that mix, the nearest one that they do
+allow stands for it throughout: curate.mix.setting.baseline.)
 """
 
 from __future__ import annotations

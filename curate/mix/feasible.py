@@ -2,13 +2,14 @@
 
 Infeasible limits are found by a linear program (HiGHS), and cut down to a set of which none can be spared (deletion filter, Chinneck and
 Dravnieks 1991). Where the limits of single sources are at fault, the message says so with its numbers. Projection is a least-distance
-problem, solved by non-negative least squares on its dual (Lawson and Hanson 1974, chapter 23): finite, exact, deterministic.
+problem, solved by non-negative least squares on its dual (Lawson and Hanson 1974, chapter 23): finite, exact, deterministic. What stands for
+a mix that is not allowed is another one: the nearest in relative entropy (Csiszár 1975), which leaves ratios alone that no limit is about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 TINY = 1e-9
+NOTHING = 1e-6  # a share inside a logarithm is at least this
 
 
 def violation(limits: Limits, w: Array) -> float:
@@ -111,6 +113,41 @@ def equalities(limits: Limits) -> tuple[Array, Array, Array, Array]:
             kept.append(row)
             right.append(float(top))
     return np.array(kept).reshape(len(kept), len(limits.names)), np.array(right), limits.rows[single], limits.tops[single]
+
+
+def linear_constraints(limits: Limits) -> list[dict[str, Any]]:
+    """Return the constraints that are no bounds, as SciPy's SLSQP takes them."""
+    matrix, at, rows, tops = equalities(limits)
+    found: list[dict[str, Any]] = []
+    if len(matrix):
+        found.append({"type": "eq", "fun": lambda w: matrix @ w - at, "jac": lambda w: matrix})
+    if len(rows):
+        found.append({"type": "ineq", "fun": lambda w: tops - rows @ w, "jac": lambda w: -rows})
+    return found
+
+
+def allowed(weights: Array, limits: Limits) -> Array:
+    """Return the mix itself where the limits allow it, else the feasible one of least KL(w ‖ weights).
+
+    Shares that no limit is about keep their ratios, as one would do it by hand; the Euclidean projection takes as much from each and leaves
+    nothing of small sources. By its dual: the solution is w ∝ weights · exp(−prices @ limits), and the prices minimize a smooth convex function.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp, softmax
+
+    if violation(limits, weights) <= TINY:
+        return weights
+    equal, at, rows, tops = _split(limits)
+    matrix, right = np.vstack([equal[1:], rows]), np.concatenate([at[1:], tops])  # that shares add up to one, the exponential form sees to
+    logs = np.log(np.maximum(weights, NOTHING))
+
+    def dual(prices: Array) -> tuple[float, Array]:
+        off = logs - prices @ matrix
+        return float(logsumexp(off) + prices @ right), right - matrix @ softmax(off)
+
+    box = [(None, None)] * (len(equal) - 1) + [(0, None)] * len(rows)
+    found = minimize(dual, np.zeros(len(right)), jac=True, method="L-BFGS-B", bounds=box, options={"maxiter": 5000, "maxfun": 20000, "ftol": 1e-15})
+    return project(np.asarray(softmax(logs - found.x @ matrix)), limits)
 
 
 def middle(limits: Limits) -> Array:

@@ -23,7 +23,7 @@ from curate.mix import sensitivity, sequential, solve
 from curate.mix.fitted import facts_of
 from curate.mix.law import SuiteLaw
 from curate.mix.sample import as_shares, as_vector, sample_mixes
-from curate.mix.setting import Setting, as_mix, coordinates, in_coordinates, limits_in, natural_mix, tokens_in, traits_in
+from curate.mix.setting import Setting, as_mix, baseline, coordinates, in_coordinates, limits_in, natural_mix, tokens_in, traits_in
 from curate.mix.stream import pool_tokens
 from curate.mix.table import Swarm
 from curate.mix.threads import one_thread
@@ -114,8 +114,9 @@ def problem_of(setting: Setting, swarm: Swarm, laws: Mapping[str, SuiteLaw]) -> 
         scores=swarm.scores,
         laws=dict(laws),
         importance={name: suite.weight for name, suite in spec.suites.items()},
-        natural=in_coordinates(setting.leaves, setting.kept, natural_mix(setting)[None])[0],
+        natural=baseline(setting)[0],
         limits=limits_in(setting),
+        anchor=in_coordinates(setting.leaves, setting.kept, natural_mix(setting)[None])[0],
         pull=spec.constraints.natural_pull,
         protected=tuple(name for name, suite in spec.suites.items() if suite.protect),
         objective=spec.objective,
@@ -143,7 +144,8 @@ def recommend(problem: solve.Problem, swarm: Swarm, asked: str, setting: Setting
     found = solve.solve(problem)
     names, spread = coordinates(setting.leaves, setting.kept) if setting is not None else (problem.names, np.eye(len(problem.names)))
     leaves = setting.leaves if setting is not None else problem.names
-    natural = natural_mix(setting) if setting is not None else problem.natural
+    notes = baseline(setting)[1] if setting is not None else []
+    analysis = sensitivity.analyze(problem, found)
 
     def of_leaves(values: Array) -> dict[str, float]:
         return dict(zip(leaves, (spread @ values).tolist(), strict=True))
@@ -152,7 +154,7 @@ def recommend(problem: solve.Problem, swarm: Swarm, asked: str, setting: Setting
         "weights": as_shares(leaves, spread @ found.weights),
         "low": of_leaves(found.low),
         "high": of_leaves(found.high),
-        "natural": dict(zip(leaves, natural.tolist(), strict=True)),
+        "natural": of_leaves(problem.natural),
         "gain": list(found.gain),
         "gain_uncorrected": found.gain_uncorrected,
         "gain_over_uniform": list(found.gain_over_uniform),
@@ -160,9 +162,9 @@ def recommend(problem: solve.Problem, swarm: Swarm, asked: str, setting: Setting
         "keep_natural": found.keep_natural,
         "nearest_run": found.nearest_run,
         "usual_distance": found.usual_distance,
-        "warnings": found.warnings,
+        "warnings": [*found.warnings, *analysis["limited"], *notes],
         "laws": {suite: facts_of(law, problem.scores[suite], asked) for suite, law in problem.laws.items()},
-        "sensitivity": sensitivity.analyze(problem, found),
+        "sensitivity": analysis,
         "path": _path(problem, found.weights),
         "predicted": _predicted(problem),
         "coordinates": names,
@@ -204,7 +206,7 @@ def plan_confirm(setting: Setting, proposal: Mapping[str, Any], rivals: Mapping[
         if name == "uniform":
             mixes[name] = as_shares(leaves, np.full(len(leaves), 1 / len(leaves)))
         elif name == "natural":
-            mixes[name] = as_shares(leaves, natural_mix(setting))
+            mixes[name] = as_mix(setting, baseline(setting)[0])
         else:
             mixes[name] = as_shares(leaves, as_vector(rivals[name], leaves))
     proxy = confirm.proxy or setting.spec.proxy

@@ -33,10 +33,10 @@ class Problem(msgspec.Struct, frozen=True, dict=True):
     scores: dict[str, Array]  # suite → [runs]
     laws: dict[str, SuiteLaw]
     importance: dict[str, float]  # suite → weight in the objective
-    natural: Array
+    natural: Array  # what gains are told against, and protected suites; within the limits
     limits: Limits
     pull: float = 0.01
-    anchor: Array | None = None  # what it pulls towards; None: the natural mix
+    anchor: Array | None = None  # what it pulls towards, also a mix that the limits do not allow; None: the natural mix
     protected: tuple[str, ...] = ()  # suites that may not get worse than under the natural mix
     objective: str = "bits"  # or chance
 

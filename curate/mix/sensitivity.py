@@ -12,17 +12,17 @@ All of it is as the laws see it. Results are plain data, with sentences for peop
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.mix.feasible import project
+from curate.mix.feasible import linear_constraints, project
 from curate.mix.limits import Limit, Limits, relaxed
 from curate.mix.objective import Evaluate, Problem, fewest_bits, full_fits, log_ratio, relative_bits
-from curate.mix.solve import Solution, gain_intervals, gain_of, linear_constraints, minimize, objective_of, starts_of
+from curate.mix.solve import Solution, ceilings_of, gain_intervals, gain_of, minimize, objective_of, protection, protects, starts_of
 
 Array = NDArray[np.float64]
 MORE = 0.1  # tokens that a source gets more
@@ -30,15 +30,23 @@ POINT = 0.01  # by which a limit on shares, or the bits of a protected suite, is
 LOSS = 1e-3  # of the objective, that counts as flat
 PULLS = (0.0, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 NEAR = 1e-5  # a limit with less room than this binds
+AT = 1e-4  # a share that is nearer to the most that it may have is at its limit
+WORTH = 5e-5  # bits per byte that are told as a number
 TRADES = 3  # that are named
 REPETITION = ("repeats", "upsampling")
 
 
 def analyze(problem: Problem, solution: Solution) -> dict[str, Any]:
-    """Return {prices, flat, suites, curve, sentences} as plain data; shares and relative gains are fractions, bits are per byte."""
+    """Return {prices, flat, suites, curve, sentences, limited} as plain data; shares and relative gains are fractions, bits are per byte."""
     prices, flat = shadow_prices(problem, solution), flat_ranges(problem, solution)
-    sentences = [row["sentence"] for row in prices] + [row["sentence"] for row in flat["trades"]]
-    return {"prices": prices, "flat": flat, "suites": trade_offs(problem, solution), "curve": pull_curve(problem, solution), "sentences": sentences}
+    return {
+        "prices": prices,
+        "flat": flat,
+        "suites": trade_offs(problem, solution),
+        "curve": pull_curve(problem, solution),
+        "sentences": [row["sentence"] for row in prices] + [row["sentence"] for row in flat["trades"]],
+        "limited": limited(problem, solution, prices),
+    }
 
 
 # ── prices ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -54,15 +62,20 @@ def shadow_prices(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
     binding = [part for part in problem.limits.parts if part.top - float(part.row @ solution.optimum) < NEAR]
     for source in dict.fromkeys(_source(part) for part in binding if part.kind in REPETITION):
         limits = relaxed(problem.limits, _more_tokens(source))
-        rows.append(_price(problem, solution, limits, "tokens", source, f"{100 * MORE:.0f} % more {source} tokens"))
+        what, again = f"{100 * MORE:.0f} % more {source} tokens", _again(problem, solution, limits)
+        rows.append(_price(problem, solution, again, "tokens", source, what))
     for label, part in {part.label: part for part in binding if part.kind not in ("repeats", "quality")}.items():
-        limits = relaxed(problem.limits, _more_room(label))
-        rows.append(_price(problem, solution, limits, "limit", part.subject, f'one percentage point more room at the limit "{label}"'))
+        again = _again(problem, solution, relaxed(problem.limits, _more_room(label)))
+        what = f'one percentage point more room at the limit "{label}"'
+        if part.kind.endswith("fixed"):  # both ways are open to it
+            what += f", for {'more' if float(np.abs(part.row) @ (again - solution.optimum)) > 0 else 'less'} of it"
+        rows.append(_price(problem, solution, again, "limit", part.subject, what))
     for suite in problem.protected:
         natural, mine = problem.laws[suite].full.predict(np.stack([problem.natural, solution.optimum]))[0]
         if mine > natural * (1 - 10 * NEAR):
             what = f"letting {suite} get {100 * POINT:.0f} % worse than under the natural mix"
-            rows.append(_price(problem, solution, problem.limits, "protect", suite, what))
+            again = _again(problem, solution, problem.limits, {suite: POINT})
+            rows.append(_price(problem, solution, again, "protect", suite, what))
     return sorted(rows, key=lambda row: (-row["relative"], row["what"]))
 
 
@@ -79,16 +92,27 @@ def _source(part: Limit) -> str:
     return part.subject.rpartition(".")[0] if part.kind == "upsampling" else part.subject
 
 
-def _price(problem: Problem, solution: Solution, limits: Limits, kind: str, subject: str, what: str) -> dict[str, Any]:
-    fits = full_fits(problem)
-    evaluate = objective_of(problem, fits, solution.refits)
-    slack = {subject: POINT} if kind == "protect" else {}
-    again = minimize(problem, evaluate, [solution.optimum], limits, slack)
-    loss = fewest_bits(problem, fits)
+def _again(problem: Problem, solution: Solution, limits: Limits, slack: Mapping[str, float] | None = None) -> Array:
+    """Solve once more, from the optimum, under other limits."""
+    return minimize(problem, objective_of(problem, full_fits(problem), solution.refits), [solution.optimum], limits, slack)
+
+
+def _price(problem: Problem, solution: Solution, again: Array, kind: str, subject: str, what: str) -> dict[str, Any]:
+    loss = fewest_bits(problem, full_fits(problem))
     relative = loss(solution.optimum)[0] - loss(again)[0]
     bits = float(-np.diff(mean_bits(problem, np.stack([solution.optimum, again])))[0])
-    worth = f"{max(bits, 0.0):.4f} bits per byte" if bits >= 5e-5 else "less than 0.0001 bits per byte"
+    worth = f"{max(bits, 0.0):.4f} bits per byte" if bits >= WORTH else "less than 0.0001 bits per byte"
     return {"what": what, "kind": kind, "subject": subject, "relative": relative, "bits": bits, "sentence": f"{what} would be worth {worth}"}
+
+
+def limited(problem: Problem, solution: Solution, prices: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each source that is at the most that it may have, where more of it has a price: others are kept there for no gain."""
+    wanted = {row["subject"] for row in prices if row["bits"] >= WORTH}
+    found = []
+    for name, share, low, high in zip(problem.names, solution.optimum, problem.limits.low, problem.limits.high, strict=True):
+        if high < 1 and high - low > AT and share > high - AT and wanted & {name, name.rpartition(".")[0]}:
+            found.append(f"{name} is at its limit of {100 * high:.1f} %: more of it is predicted to help")
+    return found
 
 
 def mean_bits(problem: Problem, mixes: Array) -> Array:
@@ -102,7 +126,10 @@ def mean_bits(problem: Problem, mixes: Array) -> Array:
 
 
 def flat_ranges(problem: Problem, solution: Solution) -> dict[str, Any]:
-    """Return {loss, ranges: source → [low, high], trades: [{from, to, share, sentence}]}: what costs less than `loss` of the objective."""
+    """Return {loss, ranges: source → [low, high], trades: [{from, to, share, sentence}]}: what costs less than `loss` of the objective.
+
+    Protected suites stay as good as they must be, on all of the way.
+    """
     evaluate = fewest_bits(problem, full_fits(problem))
     most = evaluate(solution.weights)[0] * (1 + LOSS)
     ranges = {}
@@ -125,7 +152,7 @@ def _farthest(problem: Problem, weights: Array, evaluate: Evaluate, most: float,
         jac=True,
         method="SLSQP",
         bounds=list(zip(problem.limits.low, problem.limits.high, strict=True)),
-        constraints=[*linear_constraints(problem.limits), room],
+        constraints=[*linear_constraints(problem.limits), *protection(problem, ceilings_of(problem, {})), room],
         options={"maxiter": 40, "ftol": 1e-5},
     )
     if not np.isfinite(found.x).all():
@@ -147,11 +174,11 @@ def _once(evaluate: Evaluate) -> Evaluate:
 
 
 def _last_good(problem: Problem, most: float, here: Array, there: Array) -> Array:
-    """Return the last mix on the way from `here` that costs at most `most`. All are within the limits, since the limits are convex."""
+    """Return the last mix on the way from `here` that is good. All are within the limits, since the limits are convex."""
     first, last = 0.0, 1.0
     for _ in range(3):
         parts = np.linspace(first, last, 33)
-        good = _costs(problem, here + parts[:, None] * (there - here)) <= most
+        good = _good(problem, here + parts[:, None] * (there - here), most)
         good[0] = True
         if good.all():
             first = last
@@ -161,10 +188,11 @@ def _last_good(problem: Problem, most: float, here: Array, there: Array) -> Arra
     return here + first * (there - here)
 
 
-def _costs(problem: Problem, mixes: Array) -> Array:
-    """Return the objective `bits` of mixes [mixes, sources] as the fits to all runs see it, [mixes]."""
+def _good(problem: Problem, mixes: Array, most: float) -> NDArray[np.bool_]:
+    """Say of mixes [mixes, sources] whether they cost at most `most` of the objective `bits`, and leave protected suites what they must have."""
     pulls = problem.pull * (mixes * log_ratio(problem, mixes)).sum(1)
-    return np.asarray(relative_bits(problem, full_fits(problem), mixes)[0] + pulls)
+    costs = relative_bits(problem, full_fits(problem), mixes)[0] + pulls
+    return np.asarray((costs <= most) & protects(problem, ceilings_of(problem, {}), mixes))
 
 
 def _trades(problem: Problem, weights: Array, most: float) -> list[dict[str, Any]]:
@@ -177,7 +205,7 @@ def _trades(problem: Problem, weights: Array, most: float) -> list[dict[str, Any
     low, high = np.zeros(len(pairs)), most_share
     for _ in range(30):
         part = (low + high) / 2
-        good = _costs(problem, weights + part[:, None] * steps) <= most
+        good = _good(problem, weights + part[:, None] * steps, most)
         low, high = np.where(good, part, low), np.where(good, high, part)
     used: set[int] = set()
     trades: list[dict[str, Any]] = []

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.errors import SpecError
+from curate.mix.feasible import TINY, allowed
 from curate.mix.limits import Limits, Traits, limits_of, natural_weights, through
 from curate.mix.sample import as_shares
 from curate.specs.mix import Mix, SolvedMix
 from curate.tasks import hash_of
 
 Array = NDArray[np.float64]
+NOTICED = 5e-4  # share of the tokens by which a mix is another one
 BLOCK = "(reused)"  # sorts before every leaf, whose names begin with a letter or digit
 
 
@@ -86,6 +88,29 @@ def traits_in(setting: Setting) -> dict[str, Traits]:
 def natural_mix(setting: Setting) -> Array:
     """Return the natural shares of the leaves."""
     return np.array(list(natural_weights(setting.tokens).values()))
+
+
+def baseline(setting: Setting) -> tuple[Array, list[str]]:
+    """Return what stands for the natural mix, in coordinates, and notes on why it is another one, if it is.
+
+    Proposals are measured by it, `keep: natural` falls back to it: so it is a mix that may be trained. It has the reused ratios, and where
+    limits (or what earlier phases have read) do not allow the natural mix, it is the nearest that they do allow.
+    """
+    names, spread = coordinates(setting.leaves, setting.kept)
+    limits, there = limits_in(setting), natural_mix(setting)
+    natural = in_coordinates(setting.leaves, setting.kept, there[None])[0]
+    found, notes = allowed(natural, limits), []
+    if 0.5 * np.abs(spread @ natural - there).sum() > NOTICED:
+        notes.append(f"`natural` has the reused ratios; without them it would be {_shares(setting.leaves, there)}")
+    if 0.5 * np.abs(found - natural).sum() > NOTICED:
+        broken = dict.fromkeys(part.label for part in limits.parts if float(part.row @ natural) > part.top + TINY)
+        what = f"the natural mix ({_shares(names, natural)}) is not allowed: {'; '.join(broken)}"
+        notes.append(f"{what}. `natural` is the nearest mix that is ({_shares(names, found)})")
+    return found, notes
+
+
+def _shares(names: Sequence[str], mix: Array) -> str:
+    return ", ".join(f"{name} {100 * share:.1f} %" for name, share in zip(names, mix, strict=True))
 
 
 def as_mix(setting: Setting, shares: Array) -> dict[str, float]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from curate.errors import SpecError
 from curate.mix import law as laws_of
-from curate.mix.feasible import equalities, project
+from curate.mix.feasible import linear_constraints, project
 from curate.mix.law import Fit
 from curate.mix.limits import Limits
 from curate.mix.objective import Evaluate, Fits, Problem, best_chance, fewest_bits, full_fits, law_error, relative_bits
@@ -37,6 +37,7 @@ __all__ = ["Problem", "Solution", "solve"]
 
 Array = NDArray[np.float64]
 RESAMPLES = 40  # halves of the swarm; even
+STILL = 1e-4  # a source whose shares differ by less over the runs was never tried
 LEAST_HALF = 1.5  # times (sources + 1): runs of a half
 Interval = tuple[float, float, float]  # mean, low, high
 
@@ -84,7 +85,7 @@ def solve(problem: Problem) -> Solution:
         distance,
         usual,
         gain[1] <= 0,
-        _warnings(problem, optimum, (distance, usual), gain),
+        _warnings(problem, weights, gain),
         curse,
         refits,
         optima,
@@ -95,9 +96,11 @@ def settled(problem: Problem, optimum: Array, optima: Array) -> Array:
     """Return the mean of the optima of resampled swarms, as near to it as protected suites allow. The objective `chance` weighs resamples itself."""
     if problem.objective == "chance":
         return optimum
-    middle, ceilings = project(optima.mean(0), problem.limits), _ceilings(problem, {})
+    middle, ceilings = project(optima.mean(0), problem.limits), ceilings_of(problem, {})
     parts = np.linspace(1, 0, 33) if problem.protected else (1.0,)
-    return next((w for t in parts if _protects(problem, ceilings, w := optimum + t * (middle - optimum))), optimum)
+    way = optimum + np.asarray(parts)[:, None] * (middle - optimum)
+    good = protects(problem, ceilings, way)
+    return np.asarray(way[int(np.argmax(good))]) if good.any() else optimum
 
 
 def resampled(problem: Problem) -> dict[str, Fit]:
@@ -147,8 +150,8 @@ def minimize(
     """
     from scipy.optimize import minimize as slsqp
 
-    limits, ceilings = limits or problem.limits, _ceilings(problem, slack or {})
-    constraints = [*linear_constraints(limits), *_protection(problem, ceilings)]
+    limits, ceilings = limits or problem.limits, ceilings_of(problem, slack or {})
+    constraints = [*linear_constraints(limits), *protection(problem, ceilings)]
     box = list(zip(limits.low, limits.high, strict=True))
     best: tuple[float, Array] | None = None
     for start in starts:
@@ -156,7 +159,7 @@ def minimize(
         found = slsqp(evaluate, begin, jac=True, method="SLSQP", bounds=box, constraints=constraints, options={"maxiter": 200, "ftol": 1e-10})
         for w in (project(np.asarray(found.x), limits) if np.isfinite(found.x).all() else begin, begin):
             value = evaluate(w)[0]
-            if _protects(problem, ceilings, w) and np.isfinite(value) and (best is None or value < best[0] - 1e-9):
+            if protects(problem, ceilings, w[None])[0] and np.isfinite(value) and (best is None or value < best[0] - 1e-9):
                 best = (value, w)
     if best is None:
         suites = ", ".join(problem.protected)
@@ -164,24 +167,14 @@ def minimize(
     return best[1]
 
 
-def linear_constraints(limits: Limits) -> list[dict[str, Any]]:
-    """Return the constraints that are no bounds, as SLSQP takes them."""
-    matrix, at, rows, tops = equalities(limits)
-    found: list[dict[str, Any]] = []
-    if len(matrix):
-        found.append({"type": "eq", "fun": lambda w: matrix @ w - at, "jac": lambda w: matrix})
-    if len(rows):
-        found.append({"type": "ineq", "fun": lambda w: tops - rows @ w, "jac": lambda w: -rows})
-    return found
-
-
-def _ceilings(problem: Problem, slack: Mapping[str, float]) -> dict[str, float]:
+def ceilings_of(problem: Problem, slack: Mapping[str, float]) -> dict[str, float]:
     """Return protected suite → the most bits per byte that it may have."""
     natural = problem.natural[None]
     return {suite: (1 + slack.get(suite, 0.0)) * float(problem.laws[suite].full.predict(natural)[0, 0]) for suite in problem.protected}
 
 
-def _protection(problem: Problem, ceilings: Mapping[str, float]) -> list[dict[str, Any]]:
+def protection(problem: Problem, ceilings: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return that every protected suite stays below its ceiling as constraints of SLSQP."""
     return [_kept(weighted([(1.0, problem.laws[suite].full)]), most) for suite, most in ceilings.items()]
 
 
@@ -189,9 +182,12 @@ def _kept(bits: AtMix, most: float) -> dict[str, Any]:
     return {"type": "ineq", "fun": lambda w: 100 * (most - float(bits(w)[0][0])), "jac": lambda w: -100 * bits(w)[1][0]}
 
 
-def _protects(problem: Problem, ceilings: Mapping[str, float], w: Array) -> bool:
-    """Say whether no protected suite is predicted to be worse than it may be, within one part in ten thousand."""
-    return all(float(problem.laws[suite].full.predict(w[None])[0, 0]) <= most * (1 + 1e-4) for suite, most in ceilings.items())
+def protects(problem: Problem, ceilings: Mapping[str, float], mixes: Array) -> NDArray[np.bool_]:
+    """Say of mixes whether no protected suite is predicted to be worse than it may be, within one part in ten thousand, [mixes]."""
+    good = np.ones(len(mixes), np.bool_)
+    for suite, most in ceilings.items():
+        good &= problem.laws[suite].full.predict(mixes)[0] <= most * (1 + 1e-4)
+    return good
 
 
 # ── what it gains ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -248,17 +244,20 @@ def _distances(problem: Problem, w: Array) -> tuple[float, float]:
     return float(0.5 * np.abs(problem.mixes - w).sum(1).min()), float(np.quantile(apart.min(1), 0.9))
 
 
-def _warnings(problem: Problem, optimum: Array, distances: tuple[float, float], gain: Interval) -> list[str]:
+def _warnings(problem: Problem, weights: Array, gain: Interval) -> list[str]:
     warnings = []
-    distance, usual = distances
-    if distance > usual:
-        warnings.append(
-            f"the laws extrapolate: the proposal differs from the nearest run in {100 * distance:.0f} % of its tokens, "
-            f"most runs have another within {100 * usual:.0f} %"
-        )
-    for name, share, top in zip(problem.names, optimum, problem.limits.high, strict=True):
-        if top < 1 and share > top - 1e-4:
-            warnings.append(f"{name} is at its limit of {100 * top:.1f} %: more of it is predicted to help")
-    if gain[1] <= 0:
+    for what, mix in {"proposal": weights, "natural mix": problem.natural}.items():
+        distance, usual = _distances(problem, mix)
+        if distance > usual:
+            warnings.append(
+                f"the laws extrapolate: the {what} differs from the nearest run in {100 * distance:.0f} % of its tokens, "
+                f"most runs have another within {100 * usual:.0f} %"
+            )
+    still = [name for name, shares in zip(problem.names, problem.mixes.T, strict=True) if np.ptp(shares) < STILL]
+    if still:
+        warnings.append(f"no two runs have different shares of {', '.join(still)}: what more or less of it would do is a guess")
+    if gain[2] < 0:
+        warnings.append("no gain over the natural mix is predicted, once what is due to the choice of the best-looking mix is taken off")
+    elif gain[1] <= 0:
         warnings.append("the interval of the predicted gain includes zero: the natural mix may be as good")
     return warnings

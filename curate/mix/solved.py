@@ -61,7 +61,7 @@ def diff_mixes(a: SolvedMix, b: SolvedMix) -> dict[str, Any]:
                 "before": old,
                 "after": new,
                 "change": round(new - old, 6),
-                "outside_interval": bool(before is None or after is None or not before.low <= after.solved <= before.high),
+                "outside_interval": bool(before is None or after is None or not before.low <= after.weight <= before.high),
                 "available_tokens": [before.available_tokens if before else None, after.available_tokens if after else None],
             }
         )
@@ -81,6 +81,7 @@ def diff_mixes(a: SolvedMix, b: SolvedMix) -> dict[str, Any]:
         "scores": scores,
         "suites_only_in_one": sorted(set(a.scores) ^ set(b.scores)),
         "verdict": [a.verdict, b.verdict],
+        "keep": [a.keep, b.keep],
         "target_tokens": [a.target_tokens, b.target_tokens],
         "causes": causes,
     }
@@ -95,10 +96,19 @@ def diff_lines(difference: dict[str, Any]) -> list[str]:
             lines.append(f"  {row['source']}: {row['before']:.2%} → {row['after']:.2%}  {row['change']:+.2%}{note}")
     for row in difference["scores"]:
         lines.append(f"  predicted {row['suite']}: {row['before']:.4f} → {row['after']:.4f} bits per byte")
+    if difference["suites_only_in_one"]:
+        lines.append(f"suites that only one of them has: {', '.join(difference['suites_only_in_one'])}")
     before, after = difference["verdict"]
     lines.append(f"verdict: {before} → {after}" if before != after else f"verdict: {before}, as before")
+    for what, (before, after) in {"what is kept": difference["keep"], "target tokens": difference["target_tokens"]}.items():
+        if before != after:
+            lines.append(f"{what}: {_number(before)} → {_number(after)}")
     if difference["causes"]:
         lines.append("because these changed: " + ", ".join(cause["what"] for cause in difference["causes"]))
-    elif difference["moved"] >= MOVED:
+    elif difference["moved"] >= MOVED and difference["keep"][0] == difference["keep"][1]:
         lines.append("nothing that they were made from changed: they differ by hand, or by the version of the code")
     return lines
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

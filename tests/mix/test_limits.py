@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from curate.errors import InputError, SpecError
-from curate.mix.feasible import middle, violation
+from curate.mix.feasible import allowed, middle, violation
 from curate.mix.limits import Limit, Limits, Traits, assemble, limits_of, natural_weights, project, through
 from curate.specs.mix import Constraints, GroupLimits, SourceLimits
 
@@ -210,6 +210,31 @@ def test_projection_gives_the_nearest_feasible_mix(seed: int, scale: float) -> N
     assert np.linalg.norm(mix - weights) <= np.linalg.norm(expected - weights) + 1e-7
     assert np.abs(project(mix, limits) - mix).max() <= 1e-9
     assert project(weights, limits).tobytes() == mix.tobytes()
+
+
+def test_what_stands_for_a_mix_that_is_not_allowed_keeps_the_ratios_that_no_limit_is_about() -> None:
+    there = np.array([0.9, 0.06, 0.04])
+    limits = assemble(["web", "code", "math"], [Limit(np.array([1.0, 0, 0]), 0.5, "web at most 0.5", "max", "web")])
+    assert allowed(there, limits) == pytest.approx([0.5, 0.3, 0.2], abs=1e-6)
+    inside = np.array([0.5, 0.1, 0.4])
+    assert allowed(inside, limits) is inside
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 1_000_000))
+def test_what_stands_for_a_mix_is_the_nearest_in_relative_entropy(seed: int) -> None:
+    limits, random = random_limits(seed, feasible=True), np.random.default_rng([seed, 2])
+    there = random.dirichlet(np.ones(len(limits.names))) * 0.99 + 0.01 / len(limits.names)
+    found = allowed(there, limits)
+    assert violation(limits, found) <= 1e-8
+    corners = vertices(limits)
+    others = random.dirichlet(np.ones(len(corners)), 300) @ corners  # feasible, since limits are convex
+    others = np.vstack([others, 0.98 * found + 0.02 * others])
+
+    def divergence(mixes: Array) -> Array:
+        return np.asarray((mixes * np.log(np.maximum(mixes, 1e-6) / there)).sum(-1))
+
+    assert divergence(found) <= divergence(np.maximum(others, 0)).min() + 1e-5
 
 
 def test_projection_and_the_middle_scale_to_many_sources() -> None:

@@ -6,9 +6,11 @@ import ast
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import documents, write_corpus
 
@@ -16,6 +18,8 @@ from curate.corpus import read_manifest, verify, write_json
 from curate.engine import Context, Inline, Work, make_plan
 from curate.errors import InputError, SpecError
 from curate.mix import flow, stage
+from curate.mix.conclude import conclude
+from curate.mix.evaluate import SCORES
 from curate.mix.fitted import fit_swarm
 from curate.mix.limits import Traits
 from curate.mix.setting import Setting
@@ -198,6 +202,55 @@ def test_runs_that_failed_are_left_out_and_said() -> None:
     assert "run-004" not in flow.swarm_of(runs, scores, ["docs"], {})[0].runs
     with pytest.raises(InputError, match="only 3 of 12 proxies trained without failing; 5 are needed"):
         flow.swarm_of(runs, {name: score if i < 3 else None for i, (name, score) in enumerate(scores.items())}, ["docs"], {})
+
+
+LIMITED = {"name": "m", "target": {"tokens": 40_000}, "evals": {"docs": "x"}, "swarm": {"runs": 10}, "law": "power"}
+
+
+def limited(constraints: dict[str, Any], **more: Any) -> tuple[Setting, dict[str, Any]]:
+    """Return a setting of three sources, and the proposal of a swarm that c helps."""
+    spec = msgspec.convert({**LIMITED, "constraints": constraints}, Mix)
+    setting = Setting(spec, {"a": 30_000, "b": 20_000, "c": 25_000}, dict.fromkeys("abc", Traits()), **more)
+    runs = flow.plan_runs(setting)
+    swarm, _ = flow.swarm_of(runs, {run["run"]: {"docs": 2 - run["weights"]["c"]} for run in runs}, ["docs"], setting.kept)
+    swarm = flow.reduced(swarm, setting.kept)
+    return setting, flow.recommend(flow.problem_of(setting, swarm, fit_swarm(swarm, "power")), swarm, "power", setting)
+
+
+def test_a_natural_mix_that_limits_forbid_is_neither_rival_nor_kept() -> None:
+    """What is kept when nothing is better must be allowed: the nearest mix to the natural one, which is what is trained and compared."""
+    setting, proposal = limited({"sources": {"a": {"max": 0.1}}})
+    assert proposal["natural"] == pytest.approx({"a": 0.1, "b": 0.4, "c": 0.5}, abs=1e-5)
+    (note,) = [note for note in proposal["warnings"] if "not allowed" in note]
+    assert note.startswith(
+        "the natural mix (a 40.0 %, b 26.7 %, c 33.3 %) is not allowed: a at most 0.1. `natural` is the nearest mix that is (a 10.0 %"
+    )
+    confirming = {run["run"]: run["weights"] for run in flow.plan_confirm(setting, proposal, {})}
+    assert confirming["natural-0"] == pytest.approx(proposal["natural"], abs=1e-6)
+    rows = [{"suite": "docs", "item": i, "bits": 100.0, "bytes": 100, "right": None} for i in range(30)]
+    solved, _, words = conclude(setting, proposal, dict.fromkeys(confirming, pa.Table.from_pylist(rows, SCORES)), {})
+    assert solved.keep == "natural" and "keep the natural mix" in words
+    assert {name: source.weight for name, source in solved.weights.items()} == pytest.approx({"a": 0.1, "b": 0.4, "c": 0.5}, abs=1e-5)
+    _, same = limited({})
+    assert same["natural"] == {"a": 0.4, "b": pytest.approx(4 / 15), "c": pytest.approx(1 / 3)}
+    assert not any("natural" in note for note in same["warnings"] if "not allowed" in note)
+
+
+def test_what_earlier_phases_have_read_counts_for_the_natural_mix_too() -> None:
+    _, proposal = limited({"max_repeats": 1}, used={"a": 30_000, "b": 0, "c": 0})
+    assert proposal["natural"] == pytest.approx({"a": 0.0, "b": 4 / 9, "c": 5 / 9}, abs=1e-5)
+
+
+def test_with_reused_ratios_natural_is_one_mix_everywhere() -> None:
+    setting, proposal = limited({}, kept={"a": 0.1, "b": 0.9})
+    natural = {"a": 0.1 * 2 / 3, "b": 0.9 * 2 / 3, "c": 1 / 3}
+    runs = flow.plan_runs(setting)
+    assert runs[0]["weights"] == pytest.approx(natural, abs=1e-6) and runs[-1]["weights"] == runs[0]["weights"]
+    assert proposal["natural"] == pytest.approx(natural, abs=1e-9)
+    assert proposal["predictions"]["docs"]["natural"] == pytest.approx(2 - 1 / 3, abs=0.03)
+    confirming = {run["run"]: run["weights"] for run in flow.plan_confirm(setting, proposal, {})}
+    assert confirming["natural-0"] == runs[0]["weights"]
+    assert "`natural` has the reused ratios; without them it would be a 40.0 %, b 26.7 %, c 33.3 %" in proposal["warnings"]
 
 
 def test_a_sequential_swarm_adds_rounds_until_its_rule_stops_it(project: Path, tmp_path: Path) -> None:

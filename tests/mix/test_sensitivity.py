@@ -104,6 +104,24 @@ def test_a_protected_suite_has_its_price() -> None:
     assert not prices(problem(Constraints(), target=None, importance={"docs": 1.0, "math": 0.0}, protected=("docs",)))[1]
 
 
+def test_at_its_limit_is_said_where_more_would_help_and_nowhere_else() -> None:
+    scarce = problem(Constraints(max_repeats=4))
+    found = sensitivity.analyze(scarce, solve(scarce))["limited"]
+    assert found == [f"{name} is at its limit of {share} %: more of it is predicted to help" for name, share in (("math", "8.0"), ("papers", "32.0"))]
+    for limits in (SourceLimits(fixed=0.8), SourceLimits(min=0.8, max=0.8)):  # too much of it already
+        pinned = problem(Constraints(sources={"code": limits}), target=None)
+        assert sensitivity.analyze(pinned, solve(pinned))["limited"] == []
+    none = problem(Constraints(sources={"code": SourceLimits(max=0)}), target=None)  # nobody wants more of it
+    assert not any(line.startswith("code") for line in sensitivity.analyze(none, solve(none))["limited"])
+
+
+@pytest.mark.parametrize(("share", "way"), [(0.8, "less"), (0.001, "more")])
+def test_what_a_fixed_share_costs_says_in_which_direction(share: float, way: str) -> None:
+    _, found = prices(problem(Constraints(sources={"papers": SourceLimits(fixed=share)}), target=None))
+    what = f'one percentage point more room at the limit "papers fixed at {share:g}", for {way} of it would be worth 0.'
+    assert found["limit", "papers"]["sentence"].startswith(what)
+
+
 def test_flat_ranges_cost_less_than_they_say_and_reach_as_far_as_they_can() -> None:
     given_problem = problem(Constraints(max_repeats=4, groups={"science": GroupLimits(min=0.1)}))
     solution = solve(given_problem)
@@ -123,6 +141,43 @@ def test_flat_ranges_cost_less_than_they_say_and_reach_as_far_as_they_can() -> N
             at = np.arange(4) == i
             pinned = msgspec.structs.replace(limits, low=np.where(at, end, limits.low), high=np.where(at, end, limits.high))
             assert best_value(msgspec.structs.replace(given_problem, limits=pinned)) <= most + 1e-6
+
+
+def test_weights_may_move_only_as_far_as_protected_suites_allow() -> None:
+    given_problem = problem(Constraints(), target=None, importance={"docs": 0.01, "math": 1.0}, protected=("docs",), pull=0.0)
+    solution = solve(given_problem)
+    docs = given_problem.laws["docs"].full
+    most = float(docs.predict(given_problem.natural[None])[0, 0]) * (1 + 1e-4)
+    found = sensitivity.flat_ranges(given_problem, solution)
+    free_of_it = sensitivity.flat_ranges(msgspec.structs.replace(given_problem, protected=()), solution)
+    assert free_of_it["ranges"]["math"][1] > found["ranges"]["math"][1] + 0.01  # without protection, math would go on at the cost of docs
+    for row in found["trades"]:
+        mix = solution.weights.copy()
+        mix[NAMES.index(row["from"])] -= row["share"]
+        mix[NAMES.index(row["to"])] += row["share"]
+        assert docs.predict(mix[None])[0, 0] <= most + 1e-9
+    for i, name in enumerate(NAMES):
+        for end in found["ranges"][name]:  # an end is the share of some mix that protects docs and costs no more
+            assert kept_at(given_problem, solution, i, end, most)
+
+
+def kept_at(given_problem: Problem, solution: Solution, i: int, share: float, most: float) -> bool:
+    """Say whether a mix with this share of source `i` costs little more than the solution and keeps docs, by another search."""
+    evaluate = fewest_bits(given_problem, full_fits(given_problem))
+    docs = given_problem.laws["docs"].full
+    found = minimize(
+        lambda w: evaluate(w)[0],
+        np.where(np.arange(4) == i, share, solution.weights),
+        method="SLSQP",
+        bounds=[(share, share) if j == i else (0, 1) for j in range(4)],
+        constraints=[
+            {"type": "eq", "fun": lambda w: w.sum() - 1},
+            {"type": "ineq", "fun": lambda w: most - docs.predict(w[None])[0, 0]},
+        ],
+        options={"ftol": 1e-12, "maxiter": 500},
+    )
+    ceiling = evaluate(solution.weights)[0] * (1 + sensitivity.LOSS)
+    return bool(found.fun <= ceiling + 1e-5 and docs.predict(found.x[None])[0, 0] <= most + 1e-5)
 
 
 def test_trades_cost_less_than_they_say() -> None:

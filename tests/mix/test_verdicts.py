@@ -6,6 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -234,3 +235,20 @@ def test_the_difference_of_two_mixes_says_what_moved_and_why(tmp_path: Path) -> 
     assert "  math: 30.00% → 29.00%  -1.00%  (within the earlier interval)" in lines
     assert lines[-1] == "because these changed: tokens/code, tokens/web"
     assert diff_lines(diff_mixes(read_solved(before), read_solved(before)))[-1] == "verdict: better, as before"
+
+
+def test_the_difference_is_of_the_weights_that_are_kept_and_says_what_else_differs() -> None:
+    """The laws recommend the same twice, but the second time fresh seeds said to keep the natural mix."""
+    before = solved({"math": 0.3, "web": 0.7})
+    natural = {name: msgspec.structs.replace(source, weight=0.5) for name, source in before.weights.items()}
+    after = msgspec.structs.replace(before, keep="natural", weights=natural, target_tokens=2_000_000, scores={"code": before.scores["docs"]})
+    found = diff_mixes(before, after)
+    assert [row["outside_interval"] for row in found["weights"]] == [True, True]
+    lines = diff_lines(found)
+    assert "  math: 30.00% → 50.00%  +20.00%" in lines
+    assert lines[-4:] == [
+        "suites that only one of them has: code, docs",
+        "verdict: better, as before",
+        "what is kept: solved → natural",
+        "target tokens: 1,001 → 2,000,000",
+    ]
