@@ -43,12 +43,16 @@ class Member:
 
 @dataclass(slots=True)
 class Stored:
-    """An open file, how it is compressed, and the dictionary that its zstd frames need, if any."""
+    """An open file, how it is compressed, and the dictionary that its zstd frames need, if any.
+
+    `done` is the offset up to which stored bytes have been decompressed, to within a buffer: after damage, what lies beyond is lost.
+    """
 
     file: BinaryIO
     size: int
     codec: str
     dictionary: bytes | None = None
+    done: int = 0
 
 
 def open_stored(file: BinaryIO, path: Path) -> Stored:
@@ -70,6 +74,7 @@ def open_stored(file: BinaryIO, path: Path) -> Stored:
 
 def member_at(stored: Stored, offset: int) -> Member | None:
     """Return the member that starts at `offset`; None when none does. Its chunks must be read before another member's."""
+    stored.done = offset
     if stored.codec == PLAIN:
         member = Member(offset, iter(()), stored.size)
         member.chunks = _slice(stored.file, offset, stored.size)
@@ -80,7 +85,7 @@ def member_at(stored: Stored, offset: int) -> Member | None:
         if start[:3] != b"\x1f\x8b\x08":
             return None
         member = Member(offset, iter(()))
-        member.chunks = _inflate(stored.file, member)
+        member.chunks = _inflate(stored, member)
         return member
     if _SKIPPABLE.match(start):
         length = _skippable_length(stored.file, offset)
@@ -132,14 +137,14 @@ def _slice(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _inflate(file: BinaryIO, member: Member) -> Iterator[bytes]:
+def _inflate(stored: Stored, member: Member) -> Iterator[bytes]:
     """Decompress one gzip member; its checksum is checked at the end."""
     stream = zlib.decompressobj(wbits=31)
     at, data = member.offset, b""
     while not stream.eof:
         if not data:
-            file.seek(at)
-            data = file.read(_FIRST_BYTES if at == member.offset else CHUNK)
+            stored.file.seek(at)
+            data = stored.file.read(_FIRST_BYTES if at == member.offset else CHUNK)
             at += len(data)
             if not data:
                 raise Damaged("gzip member is cut off")
@@ -147,21 +152,24 @@ def _inflate(file: BinaryIO, member: Member) -> Iterator[bytes]:
         try:
             chunk = stream.decompress(data, CHUNK * 4)
         except zlib.error as error:
-            yield from _salvaged(before, data)
+            yield from _salvaged(stored, before, data)
             raise Damaged("gzip member is damaged") from error
         data = stream.unconsumed_tail
+        stored.done = at - len(data) - len(stream.unused_data)
         if chunk:
             yield chunk
     member.end = at - len(stream.unused_data)
 
 
-def _salvaged(stream: Any, data: bytes) -> Iterator[bytes]:
+def _salvaged(stored: Stored, stream: Any, data: bytes) -> Iterator[bytes]:
     """Decompress what comes before the damage: zlib throws the output of a whole call away when it ends in an error."""
     for at in range(0, len(data), 64):
         try:
-            yield stream.decompress(data[at : at + 64])
+            chunk = stream.decompress(data[at : at + 64])
         except zlib.error:
             return
+        stored.done += 64
+        yield chunk
 
 
 def _zstd(stored: Stored, member: Member) -> Iterator[bytes]:
@@ -172,24 +180,31 @@ def _zstd(stored: Stored, member: Member) -> Iterator[bytes]:
         member.end = member.offset + _frame_length(stored, member.offset)
     except Damaged as damage:
         member.end, cut_off = stored.size, damage
+    frame = _Range(stored.file, member.offset, member.end)
     try:
-        reader = ZstdReader(_Range(stored.file, member.offset, member.end), dictionary=stored.dictionary)
+        reader = ZstdReader(frame, dictionary=stored.dictionary)
         while chunk := reader.read(_ZSTD_CHUNK):
+            stored.done = frame.before
             yield chunk
+        stored.done = member.end
     except OSError as error:
+        if cut_off and frame.at == member.end:
+            stored.done = member.end
         raise cut_off or Damaged("zstd frame is damaged") from error
     if cut_off:
         raise cut_off
 
 
 class _Range:
-    """Part of a file as a stream of its own."""
+    """Part of a file as a stream of its own. `before` is where the last read began: a decoder reads ahead of what it gives."""
 
     def __init__(self, file: BinaryIO, start: int, end: int) -> None:
         self.file, self.at, self.start, self.end = file, start, start, end
+        self.before = start
 
     def read(self, size: int = -1) -> bytes:
         left = self.end - self.at
+        self.before = self.at if left else self.before
         self.file.seek(self.at)
         data = self.file.read(left if size < 0 else min(size, left))
         self.at += len(data)

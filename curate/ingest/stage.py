@@ -79,6 +79,7 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
     rows: list[dict[str, Any]] = []
     size = 0
     for path, name in zip(task.inputs, task.options["names"], strict=True):
+        out.ledger.input_bytes += _size_of(Path(path))
 
         def place(item: Any, name: str = name) -> dict[str, Any]:
             offset = getattr(item, "offset", 0)
@@ -93,7 +94,7 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
                 for what, count in result.counts.items():
                     skipped[what] = skipped.get(what, 0) + count
             elif isinstance(result, Unreadable):
-                out.quarantine(result.error, **place(item))
+                out.quarantine(result.error, result.documents, result.stored, **place(item))
             elif isinstance(result, Dropped):
                 out.drop_record(result.reason, **place(item))  # what never became text has no bytes of text
             elif _unsampled(result["id"], spec.sample):
@@ -117,6 +118,13 @@ def _read(path: Path, spec: Ingest, ocr: dict[str, Any] | None) -> Iterator[Reco
     from curate.ingest.read import read
 
     return read(spec.given()[0], path, spec)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # the reader says what is wrong with it
+        return 0
 
 
 def _unsampled(document: str, share: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,18 @@ def test_a_damaged_stream_keeps_what_came_before(tmp_path: Path) -> None:
     *kept, last = jsonl(tmp_path / "a.jsonl.gz", bytes(packed))
     assert len(kept) > 300 and isinstance(last, Unreadable) and all(isinstance(r, Record | Unreadable) for r in kept)
     assert jsonl(tmp_path / "b.jsonl.gz", gzip.compress(DATA[:500]) + b"trailing garbage")[-1].error == "not a gzip member"
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstd)])
+def test_what_lies_beyond_the_damage_is_told_in_stored_bytes(tmp_path: Path, name: str, pack: Any) -> None:
+    data = b"".join(json.dumps({"text": f"{i * 7919 % 10007} {random.Random(i).randbytes(20).hex()} " * 3}).encode() + b"\n" for i in range(30_000))
+    packed = pack(data)
+    at = len(packed) // 4
+    last = jsonl(tmp_path / name, packed[:at] + b"\xff" * 400 + packed[at + 400 :])[-1]
+    assert last.documents is None
+    assert abs(last.stored / len(packed) - 0.75) < 0.1
+    cut = jsonl(tmp_path / name, packed[:at])[-1]
+    assert cut.documents is None and cut.stored < at // 100  # what is missing is in no file
 
 
 def test_members_in_a_row_are_one_text(tmp_path: Path) -> None:
@@ -159,7 +172,7 @@ def test_a_missing_column_names_file_column_and_what_there_is(tmp_path: Path) ->
 def test_what_is_no_parquet_is_unreadable(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(data)
-    assert list(read("parquet", path, Ingest(parquet="x"))) == [Unreadable(0, len(data), "not a Parquet file")]
+    assert list(read("parquet", path, Ingest(parquet="x"))) == [Unreadable(0, len(data), "not a Parquet file", None, len(data))]
 
 
 def test_a_damaged_row_group_costs_only_itself(tmp_path: Path) -> None:
@@ -171,7 +184,7 @@ def test_a_damaged_row_group_costs_only_itself(tmp_path: Path) -> None:
     path.write_bytes(data)
     found = list(read("parquet", path, Ingest(parquet="x")))
     assert [r.offset for r in found if isinstance(r, Record)] == [*range(300), *range(600, 1000)]
-    assert [u for u in found if isinstance(u, Unreadable)] == [Unreadable(300, 300, "row group is damaged")]
+    assert [u for u in found if isinstance(u, Unreadable)] == [Unreadable(300, 300, "row group is damaged", documents=300)]
 
 
 def test_a_row_with_invalid_utf8_costs_only_itself(tmp_path: Path) -> None:

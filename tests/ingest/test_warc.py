@@ -182,6 +182,21 @@ def test_a_member_with_many_records_keeps_those_before_the_damage(tmp_path: Path
     assert fetch(path, records[100].offset, records[100].length) == pages[100].rstrip(b"\r\n")
 
 
+def test_damaged_regions_tell_how_many_stored_bytes_they_take(tmp_path: Path) -> None:
+    def lost(data: bytes, name: str) -> list[tuple[int | None, int]]:
+        return [(u.documents, u.stored) for u in read_all(write(tmp_path, data, name))[1]]
+
+    assert lost(b"".join([*MEMBERS[:2], bytes(5000), *MEMBERS[2:]]), "a.warc.gz") == [(None, 5000)]
+    assert lost(b"".join([*PAGES[:2], b"x" * 5000, *PAGES[2:]]), "a.warc") == [(None, 5000)]
+    ((documents, stored),) = lost(gzip.compress(b"".join([*PAGES[:2], random.Random(1).randbytes(9000), *PAGES[2:]])), "a.warc.gz")
+    assert documents is None and 7000 < stored < 10_000
+    whole = gzip.compress(b"".join(block(http(PAGE % i + random.Random(i).randbytes(200).hex().encode())) for i in range(4000)))
+    found = lost(whole[: len(whole) // 2] + b"\xff" * 40 + whole[len(whole) // 2 + 40 :], "a.warc.gz")
+    assert 0.3 < sum(stored for _, stored in found) / len(whole) < 0.6  # a rate is all that is known inside of a member
+    ((documents, stored),) = lost(whole[: len(whole) // 2], "a.warc.gz")
+    assert documents is None and stored < len(whole) // 100  # what is missing is in no file
+
+
 def test_damaged_zstd_frames(tmp_path: Path) -> None:
     frames = [zstd(p) for p in PAGES]
     bad = frames[2][:40] + bytes([frames[2][40] ^ 0xFF]) + frames[2][41:]
