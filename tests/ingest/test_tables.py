@@ -6,6 +6,7 @@ import datetime
 import gzip
 import json
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from warc_files import zstd
 
-from curate.errors import InputError
+from curate.errors import InputError, MissingExtra
 from curate.ingest.read import read
 from curate.ingest.record import Record, Skipped, Unreadable
 from curate.specs.workflow import Columns, Ingest
@@ -68,6 +69,44 @@ def test_what_lies_beyond_the_damage_is_told_in_stored_bytes(tmp_path: Path, nam
     assert abs(last.stored / len(packed) - 0.75) < 0.1
     cut = jsonl(tmp_path / name, packed[:at])[-1]
     assert cut.documents is None and cut.stored < at // 100  # what is missing is in no file
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
+def test_text_that_a_client_has_decompressed_already_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
+    assert len(jsonl(tmp_path / name, DATA)) == 2000
+    assert jsonl(tmp_path / name, b"\0" + gzip.compress(DATA)[1:])[0].error.startswith("not a ")
+
+
+def wide(data: bytes, window_log: int) -> bytes:
+    """Compress as `zstd --long` does."""
+    import zstandard
+
+    parameters = zstandard.ZstdCompressionParameters(window_log=window_log, enable_ldm=True, write_checksum=True)
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return stream.compress(data) + stream.flush()
+
+
+@pytest.mark.parametrize("window_log", [27, 28, 31])
+def test_zstd_frames_with_wide_windows_are_read(tmp_path: Path, window_log: int) -> None:
+    packed = wide(DATA, window_log)
+    assert len(jsonl(tmp_path / "a.jsonl.zst", packed + zstd(DATA))) == 4000
+    cut = jsonl(tmp_path / "b.jsonl.zst", packed[:-9])[-1]
+    assert (cut.error, cut.documents) == ("zstd frame is cut off", None)
+    damaged = jsonl(tmp_path / "c.jsonl.zst", packed[:-1] + bytes([packed[-1] ^ 1]))[-1]
+    assert damaged.error == "zstd frame is damaged"
+
+
+def test_a_window_beyond_two_gigabytes_is_named(tmp_path: Path) -> None:
+    packed = bytearray(wide(DATA, 31))
+    packed[5] = 22 << 3  # the descriptor of a window of 4 GiB
+    assert jsonl(tmp_path / "a.jsonl.zst", bytes(packed))[-1].error == "zstd window is larger than 2 GiB"
+
+
+def test_a_wide_window_without_the_extra_stops_and_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = wide(DATA, 28)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(MissingExtra, match=r"a window of 256 MB, needs the package zstandard\nhint: pip install 'curate-lm\[zstd\]'"):
+        jsonl(tmp_path / "a.jsonl.zst", packed)
 
 
 def test_members_in_a_row_are_one_text(tmp_path: Path) -> None:

@@ -50,6 +50,14 @@ def test_conversions_and_resources_are_documents(tmp_path: Path) -> None:
     assert records[1].content == PAGE % 7
 
 
+def test_a_plain_file_under_a_compressed_name_is_read(tmp_path: Path) -> None:
+    for name in ("a.warc.gz", "a.warc.zst"):
+        path = write(tmp_path, block(http(bytes(range(256)) * 9)) + b"".join(PAGES), name)
+        records, unreadable, _ = read_all(path)
+        assert numbers(records[1:]) == [0, 1, 2, 3, 4, 5] and not unreadable
+        assert fetch(path, records[5].offset, records[5].length) == PAGES[4].rstrip(b"\r\n")
+
+
 @pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.warc.zst", "whole.warc.gz", "whole.warc.zst", "no-suffix"])
 def test_any_compression_gives_the_same_records_and_each_can_be_fetched(tmp_path: Path, name: str) -> None:
     whole = b"".join(PAGES)
