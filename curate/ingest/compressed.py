@@ -215,9 +215,8 @@ def _zstd_reader(stored: Stored, frame: _Range) -> Any:
     except ImportError as error:
         raise MissingExtra.named("zstandard", "zstd", f"a file compressed by zstd --long, with a window of {window >> 20} MB,") from error
     dictionary = zstandard.ZstdCompressionDict(stored.dictionary) if stored.dictionary else None
-    return _Wide(
-        zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=_MAX_WINDOW).stream_reader(cast("BinaryIO", frame)), zstandard.ZstdError
-    )
+    decompressor = zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=_MAX_WINDOW)
+    return _Wide(decompressor.stream_reader(cast("BinaryIO", frame)), zstandard.ZstdError)
 
 
 class _Wide:
