@@ -209,6 +209,7 @@ class Output:
         if documents is None:
             self.ledger.damaged += 1
             self.ledger.damaged_bytes += stored
+        error = error.encode("utf-8", "backslashreplace").decode("utf-8")  # it may quote what no column can hold
         row = {name: place.get(name) for name in ERRORS.names} | {"error": error}
         self.table("errors", pa.RecordBatch.from_pylist([row], ERRORS))
 

@@ -69,7 +69,7 @@ def _shard_name(file: str, shards: int | None) -> str:
 
 def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
     """Task function: read the files of one shard. Every document in them is kept, dropped with a reason, or quarantined."""
-    from curate.ingest.read import to_document
+    from curate.ingest.read import column, to_document
 
     source = options["source"]
     ocr = options.get("ocr_spec")
@@ -84,7 +84,7 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
         def place(item: Any, name: str = name) -> dict[str, Any]:
             offset = getattr(item, "offset", 0)
             found = {"file": name, "offset": offset, "length": getattr(item, "length", None)}
-            return found | {"id": document_id(source, name, offset), "url": getattr(item, "url", None)}
+            return found | {"id": document_id(source, name, offset), "url": column(getattr(item, "url", None))}
 
         def convert(item: Any, name: str = name) -> Any:
             return to_document(item, source, name, spec) if isinstance(item, Record) else item
@@ -101,8 +101,8 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
                 out.drop_record("not_sampled", **place(item), bytes=len(result["text"].encode()))
             else:
                 rows.append(result)
-                size += len(result["text"])
-                if len(rows) >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+                size += len(result["text"]) + len(result["meta"]) + len(result["url"] or "")
+                if len(rows) >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:  # how rows are written together changes nothing in the shard
                     _write(rows, out)
                     rows, size = [], 0
     _write(rows, out)
