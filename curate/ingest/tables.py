@@ -15,6 +15,7 @@ from typing import Any
 from curate.errors import InputError
 from curate.ingest.compressed import Damaged, Stored, chunks_of, open_stored
 from curate.ingest.record import Record, Skipped, Unreadable
+from curate.ingest.values import rows_of
 from curate.specs.workflow import Columns, Ingest
 
 _MAX_LINE_BYTES = 256 << 20  # a text column's batch holds less than 2 GB
@@ -148,12 +149,12 @@ def _record(offset: int, length: int, row: dict[str, Any], columns: Columns) -> 
 def _rows(batch: Any, start: int, columns: Columns) -> Iterator[Record | Unreadable]:
     """Yield the rows of an Arrow batch; one that holds invalid UTF-8 costs only itself."""
     try:
-        rows = batch.to_pylist()
+        rows = rows_of(batch)
     except ValueError:
         rows = None
     for i in range(batch.num_rows):
         try:
-            row = rows[i] if rows is not None else batch.slice(i, 1).to_pylist()[0]
+            row = rows[i] if rows is not None else rows_of(batch.slice(i, 1))[0]
         except ValueError:
             yield Unreadable(start + i, 1, "invalid value")
             continue

@@ -16,6 +16,7 @@ import pytest
 from warc_files import zstd
 
 from curate.errors import InputError, MissingExtra
+from curate.ingest.document import json_of
 from curate.ingest.read import read
 from curate.ingest.record import Record, Skipped, Unreadable
 from curate.specs.workflow import Columns, Ingest
@@ -235,3 +236,53 @@ def test_a_row_with_invalid_utf8_costs_only_itself(tmp_path: Path) -> None:
 
 def test_a_table_without_rows_yields_nothing(tmp_path: Path) -> None:
     assert parquet(tmp_path / "a.parquet", table(0)) == []
+
+
+# ── times in Parquet ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def metas(path: Path, values: pa.Array) -> list[Any]:
+    """Return what comes to the documents' meta from a column beside the text; no document may be lost."""
+    found = parquet(path, pa.table({"text": ["text"] * len(values), "seen": values}))
+    assert [r.content for r in found] == ["text"] * len(values)
+    return [json.loads(json_of(r.meta))["seen"] for r in found]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        # as they always were
+        (pa.timestamp("us"), [0, 1_700_000_000_000_001, None], ["1970-01-01T00:00:00", "2023-11-14T22:13:20.000001", None]),
+        (pa.timestamp("s", "Europe/Berlin"), [1_700_000_000], ["2023-11-14T23:13:20+01:00"]),
+        (pa.timestamp("ms", "-03:30"), [0], ["1969-12-31T20:30:00-03:30"]),
+        (pa.timestamp("ns"), [1_000, -1_000], ["1970-01-01T00:00:00.000001", "1969-12-31T23:59:59.999999"]),
+        (pa.date32(), [19_000], ["2022-01-08"]),
+        (pa.date64(), [86_400_000], ["1970-01-02"]),
+        (pa.time64("us"), [3_600_000_001], ["01:00:00.000001"]),
+        (pa.duration("s"), [90_000], ["1 day, 1:00:00"]),
+        # these stopped the run, or cost the document
+        (pa.timestamp("us"), [0, 10**18, -(10**17)], ["1970-01-01T00:00:00", None, None]),
+        (pa.date32(), [0, 10**8], ["1970-01-01", None]),
+        (pa.timestamp("us", "Mars/Phobos"), [1], ["1970-01-01T00:00:00.000001+00:00"]),
+        (pa.timestamp("ns"), [1_700_000_000_123_456_789, -1], ["2023-11-14T22:13:20.123456789", "1969-12-31T23:59:59.999999999"]),
+        (pa.timestamp("ns", "Asia/Tokyo"), [1], ["1970-01-01T09:00:00.000000001+09:00"]),
+        (pa.time64("ns"), [1], ["00:00:00.000000001"]),
+        (pa.duration("ns"), [86_400_000_000_001], ["1 day, 0:00:00.000000001"]),
+    ],
+)
+def test_times_become_strings_and_never_cost_a_document(tmp_path: Path, kind: pa.DataType, values: list[Any], expected: list[Any]) -> None:
+    integers = pa.array(values, pa.int32() if kind == pa.date32() else pa.int64())
+    assert metas(tmp_path / "a.parquet", integers.cast(kind)) == expected
+
+
+def test_times_inside_of_lists_structs_and_maps(tmp_path: Path) -> None:
+    moment = pa.timestamp("ns")
+    kind = pa.struct([("seen", pa.list_(moment)), ("by", pa.map_(pa.string(), pa.date32())), ("n", pa.int32())])
+    values = [{"seen": [1, None], "by": [("a", 10**8), ("b", 0)], "n": 7}, None]
+    first = {"seen": ["1970-01-01T00:00:00.000000001", None], "by": [["a", None], ["b", "1970-01-01"]], "n": 7}
+    assert metas(tmp_path / "a.parquet", pa.array(values, kind)) == [first, None]
+
+
+def test_a_date_column_with_nanoseconds_is_a_date(tmp_path: Path) -> None:
+    (found,) = parquet(tmp_path / "a.parquet", pa.table({"text": ["text"], "date": pa.array([1_700_000_000_000_000_001], pa.timestamp("ns"))}))
+    assert (found.date, found.meta) == ("2023-11-14T22:13:20.000000001", {})
