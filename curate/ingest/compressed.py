@@ -28,6 +28,7 @@ _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 _DICTIONARY = b"\x5d\x2a\x4d\x18"  # the skippable frame that holds the dictionary of a .warc.zst
 _MAX_DICTIONARY_BYTES = 16 << 20
 _PROBE_BYTES = 4096  # compressed data of this length has control characters; a name alone does not make text compressed
+_WARC = re.compile(rb"WARC/\d+\.\d+[ \t]{0,8}\r?\n[A-Za-z][A-Za-z-]{1,60}[ \t]{0,8}:")
 _NOT_IN_TEXT = bytes(set(range(32)) - set(b"\t\n\f\r\x1b"))
 _NARROW_WINDOW = 1 << 27  # larger ones FastWARC's decoder refuses
 _MAX_FRAME_HEADER = 14  # bytes, after the magic number
@@ -70,7 +71,7 @@ def open_stored(file: BinaryIO, path: Path) -> Stored:
         codec = GZIP
     elif start[:4] == _ZSTD_MAGIC or _SKIPPABLE.match(start):
         codec = ZSTD
-    elif start.startswith(b"WARC/") or start == start.translate(None, _NOT_IN_TEXT):
+    elif _WARC.match(start) or start == start.translate(None, _NOT_IN_TEXT):
         codec = PLAIN
     else:
         codec = {".gz": GZIP, ".zst": ZSTD}.get(path.suffix.lower(), PLAIN)
