@@ -22,6 +22,7 @@ _MAX_LINE_BYTES = 256 << 20  # a text column's batch holds less than 2 GB
 _ROWS_WITHOUT_TEXT = 100  # after so many rows without it, the text field's name must be wrong
 _TOO_LONG = "line is too long"
 _BATCH_ROWS = 256
+_BATCH_BYTES = 64 << 20
 _NAMED = ("url", "date", "language", "license")
 
 
@@ -64,7 +65,7 @@ def read_parquet(path: Path, options: Ingest) -> Iterator[Record | Unreadable | 
         yield Unreadable(0, 0, "empty file")
         return
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)  # where pages have one; a tenth of the time to decode them
     except (pa.ArrowException, OSError):
         yield Unreadable(0, size, "not a Parquet file", None, size)
         return
@@ -72,10 +73,11 @@ def read_parquet(path: Path, options: Ingest) -> Iterator[Record | Unreadable | 
         _check_columns(path, options.columns, file.schema_arrow.names)
         start = 0
         for group in range(file.metadata.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
+            rows, stored = file.metadata.row_group(group).num_rows, file.metadata.row_group(group).total_byte_size
+            at_once = max(1, min(_BATCH_ROWS, _BATCH_BYTES * rows // max(stored, 1)))
             at = start
             try:
-                for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group]):
+                for batch in file.iter_batches(at_once, row_groups=[group]):
                     yield from _rows(batch, at, options.columns)
                     at += batch.num_rows
             except (pa.ArrowException, OSError):

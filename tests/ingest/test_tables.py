@@ -227,6 +227,18 @@ def test_a_damaged_row_group_costs_only_itself(tmp_path: Path) -> None:
     assert [u for u in found if isinstance(u, Unreadable)] == [Unreadable(300, 300, "row group is damaged", documents=300)]
 
 
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_page_whose_checksum_fails_is_damaged(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(table(), path, row_group_size=300, compression=compression, use_dictionary=False, write_page_checksum=True)
+    column = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    data = bytearray(path.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size - 9] ^= 1
+    path.write_bytes(data)
+    found = list(read("parquet", path, Ingest(parquet="x")))
+    assert [r.content for r in found if isinstance(r, Record)] == [f"row {i}" for i in (*range(300), *range(600, 1000))]
+
+
 def test_a_row_with_invalid_utf8_costs_only_itself(tmp_path: Path) -> None:
     values = pa.array([b"good", b"bad \xff\xfe", b"also good"], pa.binary()).view(pa.string())
     found = parquet(tmp_path / "a.parquet", pa.table({"text": values}))
