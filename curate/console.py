@@ -133,7 +133,8 @@ def print_funnel(rows: list[Row]) -> None:
         for reason, count in sorted(row.ledger.dropped.items(), key=lambda item: (-item[1], item[0])):
             table.add_row(f"     {escape(visible(reason))}", f"−{count:,}", f"≈−{row.dropped_tokens.get(reason, 0):,}", "")
         if row.ledger.errored:
-            table.add_row("     failed (quarantined)", f"−{row.ledger.errored:,}", "", "")
+            damaged = f"{row.ledger.damaged:,} of unknown size" if row.ledger.damaged else ""
+            table.add_row("     failed (quarantined)", f"−{row.ledger.errored:,}", "", damaged)
     Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(table)
 
 

@@ -31,7 +31,8 @@ from curate.errors import InputError
 from curate.ledger import Ledger
 
 ROWS_PER_GROUP = 1024
-BYTES_PER_GROUP = 16_000_000
+BYTES_PER_GROUP = 16_000_000  # of text
+ALL_BYTES_PER_GROUP = 64_000_000  # of all strings: of a web page, meta is a small part of it, but it may be anything
 
 DROPPED = pa.schema(
     [
@@ -180,7 +181,7 @@ def read_groups(path: Path, columns: list[str] | None = None) -> Iterator[pa.Rec
 class ShardFile:
     """Write a Parquet file whose bytes depend on its rows alone, however they arrive.
 
-    Rows are regrouped: a row group ends at ROWS_PER_GROUP rows or BYTES_PER_GROUP bytes of text.
+    Rows are regrouped: a row group ends at ROWS_PER_GROUP rows, BYTES_PER_GROUP bytes of text, or ALL_BYTES_PER_GROUP bytes of strings.
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
@@ -188,30 +189,33 @@ class ShardFile:
         self._schema = schema
         self._writer = pq.ParquetWriter(path, schema, compression="zstd", compression_level=3)
         self._waiting: list[pa.RecordBatch] = []
-        self._waiting_rows = self._waiting_bytes = 0
+        self._waiting_rows = self._waiting_bytes = self._waiting_all = 0
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append the rows of `batch`."""
         if not batch.schema.equals(self._schema):
             batch = batch.select(self._schema.names).cast(self._schema)
         self.rows += batch.num_rows
-        sizes = text_sizes(batch)
+        sizes, all_sizes = text_sizes(batch), string_sizes(batch)
         start = 0
         while start < batch.num_rows:
             space = ROWS_PER_GROUP - self._waiting_rows
             full = np.searchsorted(np.cumsum(sizes[start : start + space]), BYTES_PER_GROUP - self._waiting_bytes)
-            count = min(space, int(full) + 1, batch.num_rows - start)
+            heavy = np.searchsorted(np.cumsum(all_sizes[start : start + space]), ALL_BYTES_PER_GROUP - self._waiting_all)
+            count = min(space, int(full) + 1, int(heavy) + 1, batch.num_rows - start)
             self._waiting.append(batch.slice(start, count))
             self._waiting_rows += count
             self._waiting_bytes += int(sizes[start : start + count].sum())
+            self._waiting_all += int(all_sizes[start : start + count].sum())
             start += count
-            if self._waiting_rows >= ROWS_PER_GROUP or self._waiting_bytes >= BYTES_PER_GROUP:
+            whole = self._waiting_rows >= ROWS_PER_GROUP or self._waiting_bytes >= BYTES_PER_GROUP
+            if whole or self._waiting_all >= ALL_BYTES_PER_GROUP:
                 self._flush()
 
     def _flush(self) -> None:
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema).combine_chunks())
-        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+        self._waiting, self._waiting_rows, self._waiting_bytes, self._waiting_all = [], 0, 0, 0
 
     def close(self) -> None:
         """Write what is left, and the footer."""
@@ -227,9 +231,20 @@ class ShardFile:
 
 def text_sizes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return the UTF-8 bytes of each row's text, int64 [rows]; zeros where a batch has no text."""
-    if "text" not in batch.schema.names:
-        return np.zeros(batch.num_rows, np.int64)
-    lengths = pc.fill_null(pc.binary_length(batch.column("text")), 0)
+    return _lengths(batch.column("text")) if "text" in batch.schema.names else np.zeros(batch.num_rows, np.int64)
+
+
+def string_sizes(batch: pa.RecordBatch) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the bytes of all string columns of each row, int64 [rows]; strings inside of structs and lists do not count."""
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type) or pa.types.is_large_string(column.type):
+            sizes += _lengths(column)
+    return sizes
+
+
+def _lengths(column: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+    lengths = pc.fill_null(pc.binary_length(column), 0)
     return np.asarray(lengths.to_numpy(zero_copy_only=False), np.int64)
 
 

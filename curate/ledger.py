@@ -2,6 +2,10 @@
 
 A stage whose ledger does not balance fails: a document that is nowhere was lost silently, which is the worst that
 this tool could do. Bytes are those of the text (UTF-8); they are reported, not balanced, since edits change them.
+
+A damaged region of an input, such as the rest of a file whose compression breaks, held nobody knows how many documents. It counts as one,
+so that the ledger holds what was seen and nothing that was guessed. The error budget takes it for as many documents as equally many
+bytes of the same source hold elsewhere: otherwise most of a corpus could be lost as a handful of failures.
 """
 
 from __future__ import annotations
@@ -15,7 +19,11 @@ from curate.specs.workflow import Budget
 
 
 class Ledger(msgspec.Struct):
-    """Counts of documents, and of the UTF-8 bytes of their text."""
+    """Counts of documents, and of the UTF-8 bytes of their text.
+
+    `damaged` counts those of `errored` that are regions with an unknown number of documents; `damaged_bytes` of the `input_bytes` of
+    the files that ingest read lie in them. What is missing at the end of a file that was cut off is in no file, and in no count.
+    """
 
     entered: int = 0
     created: int = 0
@@ -25,6 +33,14 @@ class Ledger(msgspec.Struct):
     entered_bytes: int = 0
     kept_bytes: int = 0
     dropped_bytes: dict[str, int] = msgspec.field(default_factory=dict)
+    damaged: int = 0
+    damaged_bytes: int = 0
+    input_bytes: int = 0
+
+    def in_damaged(self) -> int:
+        """Return about how many documents the damaged regions held: by their bytes, and at least one each."""
+        known, read = self.entered + self.created - self.damaged, self.input_bytes - self.damaged_bytes
+        return max(self.damaged, round(known * self.damaged_bytes / read)) if read > 0 else self.damaged
 
     def check(self, where: str, expected: int | None = None) -> None:
         """Raise LedgerError when documents are unaccounted for; `expected` is how many rows the input holds."""
@@ -43,7 +59,7 @@ def total(ledgers: Iterable[Ledger]) -> Ledger:
     """Return the sum of ledgers, with reasons in alphabetical order."""
     result = Ledger()
     for one in ledgers:
-        for name in ("entered", "created", "kept", "errored", "entered_bytes", "kept_bytes"):
+        for name in ("entered", "created", "kept", "errored", "entered_bytes", "kept_bytes", "damaged", "damaged_bytes", "input_bytes"):
             setattr(result, name, getattr(result, name) + getattr(one, name))
         for reason, count in one.dropped.items():
             result.dropped[reason] = result.dropped.get(reason, 0) + count
@@ -54,12 +70,34 @@ def total(ledgers: Iterable[Ledger]) -> Ledger:
     return result
 
 
+def describe_damage(ledger: Ledger) -> str:
+    """Say how many damaged regions there are and what is known of their size; "" where there is none."""
+    if not ledger.damaged:
+        return ""
+    regions = "1 damaged region" if ledger.damaged == 1 else f"{ledger.damaged:,} damaged regions"
+    share = ledger.damaged_bytes / ledger.input_bytes if ledger.input_bytes else 0.0
+    return f"{regions} ({100 * share:.1f} % of the input) held an unknown number of documents"
+
+
 def check_budget(ledger: Ledger, budget: Budget, where: str, errors: str) -> None:
-    """Raise BudgetError when more documents failed than `budget` allows; `errors` is where they are kept."""
-    allowed = max(budget.max_documents, int(budget.max_share * (ledger.entered + ledger.created)))
-    if ledger.errored > allowed:
+    """Raise BudgetError when more documents failed than `budget` allows; `errors` is where they are kept.
+
+    Damaged regions count as the documents that they are estimated to have held; where no document was read, nothing can be estimated,
+    and bytes that could not be read are over any budget below 100 %.
+    """
+    held = ledger.in_damaged()
+    entered = ledger.entered + ledger.created - ledger.damaged + held
+    failed = ledger.errored - ledger.damaged + held
+    allowed = max(budget.max_documents, int(budget.max_share * entered))
+    lost = ledger.damaged_bytes > 0 and ledger.entered + ledger.created == ledger.damaged and budget.max_share < 1
+    if failed > allowed or lost:
+        what = f"{failed:,} of {entered:,} documents failed; the spec allows {allowed:,}"
+        if held > ledger.damaged:
+            what = f"about {what}; {describe_damage(ledger)}, about {held:,}"
+        elif lost:
+            what = f"no document could be read; {describe_damage(ledger)}"
         raise BudgetError(
-            f"{ledger.errored:,} of {ledger.entered + ledger.created:,} documents failed; the spec allows {allowed:,}",
+            what,
             where=where,
             hint=f"see {errors}; raise errors.max_share or errors.max_documents in the workflow to go on without them",
         )

@@ -196,12 +196,20 @@ class Output:
         values = row.select([n for n in ("id", "url", "origin") if n in row.schema.names]).to_pylist()[0]
         origin = values.pop("origin", None) or {}
         self.ledger.entered -= 1  # counted by map already; quarantine counts it again
-        self.quarantine(error, **values, **{k: origin.get(k) for k in ("file", "offset", "length")})
+        place: dict[str, Any] = values | {k: origin.get(k) for k in ("file", "offset", "length")}
+        self.quarantine(error, **place)
 
-    def quarantine(self, error: str, **place: Any) -> None:
-        """Count one document as entered and errored, and record `error`; `place` has columns of ERRORS."""
-        self.ledger.entered += 1
-        self.ledger.errored += 1
+    def quarantine(self, error: str, documents: int | None = 1, stored: int = 0, **place: Any) -> None:
+        """Count `documents` as entered and errored, and record `error`; `place` has columns of ERRORS.
+
+        None: a damaged region of `stored` input bytes that held nobody knows how many; it counts as one, and the budget estimates.
+        """
+        self.ledger.entered += 1 if documents is None else documents
+        self.ledger.errored += 1 if documents is None else documents
+        if documents is None:
+            self.ledger.damaged += 1
+            self.ledger.damaged_bytes += stored
+        error = error.encode("utf-8", "backslashreplace").decode("utf-8")  # it may quote what no column can hold
         row = {name: place.get(name) for name in ERRORS.names} | {"error": error}
         self.table("errors", pa.RecordBatch.from_pylist([row], ERRORS))
 

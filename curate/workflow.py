@@ -21,6 +21,7 @@ from curate.engine import Context, StagePlan, complete_all, make_plan, shard_wor
 from curate.errors import InputError, SpecError
 from curate.functions import checked_options, files_of, sources
 from curate.functions import find as find_function
+from curate.ledger import describe_damage
 from curate.lock import locked
 from curate.project import Fingerprints, find, resolve, root_of
 from curate.specs.load import load_spec, resolved
@@ -185,6 +186,8 @@ class Run:
         if entered and not manifest.ledger.kept and "text: string" in manifest.schema:
             reasons = ", ".join(manifest.ledger.dropped) or "see errors/"
             self.say(f"warning: {place} keeps none of {entered:,} documents ({reasons})")
+        if manifest.ledger.damaged:
+            self.say(f"warning: {place}: {describe_damage(manifest.ledger)}, each counted as one; see errors/")
 
     # ── a step over all sources ───────────────────────────────────────────────────────────────────────────────
 

@@ -51,6 +51,14 @@ def test_row_groups_stay_small_when_texts_are_large(tmp_path: Path) -> None:
     assert [pq.read_metadata(tmp_path / "a.parquet").row_group(i).num_rows for i in range(3)] == [3, 3, 1]
 
 
+def test_row_groups_stay_small_when_meta_is_large(tmp_path: Path) -> None:
+    file = ShardFile(tmp_path / "a.parquet", SCHEMA)
+    for _ in range(3):
+        file.write(documents(["x"] * 4, meta=["y" * 18_000_000] * 4))
+    file.close()
+    assert [pq.read_metadata(tmp_path / "a.parquet").row_group(i).num_rows for i in range(3)] == [4, 4, 4]
+
+
 def test_annotations_are_joined_to_their_documents(tmp_path: Path) -> None:
     batch = documents([f"text {i}" for i in range(2000)])
     write_corpus(tmp_path / "docs", {"a": [batch]})

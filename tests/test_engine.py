@@ -14,6 +14,7 @@ from conftest import documents, write_corpus
 from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline, Local, TaskError, complete, make_plan, shard_work
 from curate.errors import BudgetError, InputError, LedgerError
+from curate.ledger import Ledger, check_budget
 from curate.specs.workflow import Budget
 from curate.tasks import Plan
 
@@ -107,6 +108,20 @@ def test_a_stage_that_loses_a_document_fails(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match=r"2 documents entered .* but 1 came out"):
         complete(plan_of(corpus, tmp_path / "out", function="lose_shard"), Context(Inline()), source="web", code={})
     assert not (tmp_path / "out/manifest.json").exists()
+
+
+def test_a_damaged_region_is_held_against_the_budget_for_what_its_bytes_hold_elsewhere() -> None:
+    ledger = Ledger(entered=1002, kept=1000, errored=2, damaged=2, damaged_bytes=300_000, input_bytes=1_300_000)
+    ledger.check("web/01-ingest")
+    with pytest.raises(BudgetError, match=r"about 300 of 1,300 documents failed; the spec allows 13; 2 damaged regions \(23.1 % of the input\)"):
+        check_budget(ledger, Budget(), "web/01-ingest", "errors")
+    check_budget(ledger, Budget(max_share=0.25), "web/01-ingest", "errors")
+    small = Ledger(entered=1001, kept=1000, errored=1, damaged=1, damaged_bytes=9000, input_bytes=1_000_000)
+    check_budget(small, Budget(), "web/01-ingest", "errors")
+    nothing = Ledger(entered=1, errored=1, damaged=1, damaged_bytes=9000, input_bytes=9000)
+    with pytest.raises(BudgetError, match="no document could be read; 1 damaged region"):
+        check_budget(nothing, Budget(), "web/01-ingest", "errors")
+    check_budget(nothing, Budget(max_share=1.0), "web/01-ingest", "errors")
 
 
 def test_over_the_error_budget_the_stage_fails_and_a_larger_budget_goes_on_from_there(tmp_path: Path) -> None:

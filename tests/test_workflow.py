@@ -22,7 +22,7 @@ import pytest
 from curate import workflow
 from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline
-from curate.errors import CurateError, SpecError
+from curate.errors import BudgetError, CurateError, SpecError
 from curate.explain import as_text, explain
 from curate.funnel import funnel, open_run
 from curate.lock import locked
@@ -405,3 +405,48 @@ def test_a_report_that_was_not_written_is_written_by_the_next_run(project: Path,
         patched.setattr("curate.report.write_report", again := Mock())
         run(project)
     assert again.called
+
+
+# ── damaged inputs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def damaged_project(folder: Path, kind: str, pattern: str, errors: str = "") -> Path:
+    for name in ("workflows", "data"):
+        (folder / name).mkdir(exist_ok=True)
+    (folder / "workflows/demo.yaml").write_text(f"name: demo\n{errors}sources:\n  web:\n    - ingest: {{{kind}: data/{pattern}}}\n")
+    return folder
+
+
+def test_a_damaged_row_group_counts_as_its_rows_in_budget_and_funnel(tmp_path: Path) -> None:
+    damaged_project(tmp_path, "parquet", "*.parquet")
+    path = tmp_path / "data/a.parquet"
+    pq.write_table(pa.table({"text": [f"document {i}" for i in range(1000)]}), path, row_group_size=100, compression="zstd", use_dictionary=False)
+    groups = pq.read_metadata(path)
+    data = bytearray(path.read_bytes())
+    for group in range(2, 10):
+        at = groups.row_group(group).column(0).data_page_offset
+        data[at : at + 50] = b"\xff" * 50
+    path.write_bytes(data)
+    with pytest.raises(BudgetError, match="800 of 1,000 documents failed; the spec allows 10"):
+        run(tmp_path)
+    damaged_project(tmp_path, "parquet", "*.parquet", "errors: {max_share: 0.8}\n")
+    ledger = funnel(run(tmp_path))[0].ledger
+    assert (ledger.entered, ledger.kept, ledger.errored, ledger.damaged) == (1000, 200, 800, 0)
+
+
+def test_a_region_with_an_unknown_number_of_documents_is_estimated_and_said(tmp_path: Path) -> None:
+    damaged_project(tmp_path, "jsonl", "*.jsonl.gz")
+    lines = "".join(json.dumps({"text": text_of(i)}) + "\n" for i in range(2000)).encode()
+    for name in "ab":
+        (tmp_path / f"data/{name}.jsonl.gz").write_bytes(gzip.compress(lines))
+    whole = (tmp_path / "data/b.jsonl.gz").read_bytes()
+    (tmp_path / "data/b.jsonl.gz").write_bytes(whole[:1000] + b"\xff" * 50 + whole[1050:])
+    with pytest.raises(BudgetError, match=r"about 1,9\d\d of 3,9\d\d documents failed; .* 1 damaged region \(49\.\d % of the input\)"):
+        run(tmp_path)
+    damaged_project(tmp_path, "jsonl", "*.jsonl.gz", "errors: {max_share: 0.6}\n")
+    folder = run(tmp_path)
+    ledger = funnel(folder)[0].ledger
+    assert ledger.damaged == 1 and ledger.errored < 10  # noise that ended in line feeds is lines, too
+    (message,) = open_run(folder).messages
+    assert message.startswith("warning: web/01-ingest: 1 damaged region (49.") and "unknown number of documents" in message
+    assert "unknown number of documents" in (folder / "report.html").read_text(encoding="utf-8")

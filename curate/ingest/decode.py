@@ -2,8 +2,9 @@
 
 Order for a page: byte order mark; UTF-8; the charset of the HTTP header; that of a `<meta>`; resiliparse's detector (uchardet).
 Each is believed unless a tenth of the bytes outside ASCII contradict it. UTF-8 comes before what is declared, because declarations are
-wrong more often than text is broken, and text in another encoding is hardly ever valid UTF-8 by chance. Labels mean what the WHATWG
-encoding standard says (latin-1 is Windows-1252). Undecodable bytes become U+FFFD and are counted.
+wrong more often than text is broken, and text in another encoding is hardly ever valid UTF-8 by chance. The exception is UTF-16,
+whose bytes may all be ASCII (Cyrillic): a header that says so is believed first where one byte in a hundred is a control character.
+Labels mean what the WHATWG encoding standard says (latin-1 is Windows-1252). Undecodable bytes become U+FFFD and are counted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _XML = re.compile(rb"^\s*<\?xml[^>]{0,200}?encoding\s*=\s*[\"']([A-Za-z0-9_.:-]{
 _META_BYTES = 4096
 _MAX_BAD_SHARE = 0.1  # of the bytes outside ASCII; above it a charset is not believed
 _STATEFUL = ("iso2022", "iso-2022", "hz")  # their bytes are all ASCII, but not their text
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
 _ESCAPED = re.compile("[\udc80-\udcff]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -29,6 +31,9 @@ def decode_page(data: bytes, charset: str | None) -> tuple[str, int]:
     start = data[:_META_BYTES]
     found = _META.search(start) or _XML.search(start)
     declared = [name for name in (known(charset), known(found[1].decode("ascii") if found else None)) if name]
+    wide = known(charset) or ""  # a <meta> that can be read as ASCII is none in UTF-16
+    if wide.startswith("utf-16") and len(data) - len(data.translate(None, _CONTROL)) > len(data) // 100:
+        return decode_as(data, wide)
     stateful = [name for name in declared if name.startswith(_STATEFUL)]
     if not stateful:
         try:

@@ -54,10 +54,10 @@ def to_document(record: Record, source: str, file: str, options: Ingest) -> dict
         "id": document_id(source, file, record.offset),
         "text": text,
         "source": source,
-        "url": _column(record.url),
-        "date": _column(record.date),
-        "claimed_language": options.language or _column(record.language),
-        "claimed_license": options.license or _column(record.license),
+        "url": column(record.url),
+        "date": column(record.date),
+        "claimed_language": options.language or column(record.language),
+        "claimed_license": options.license or column(record.license),
         "origin": {"file": file, "offset": record.offset, "length": record.length},
         "parent": None,
         "meta": json_of(meta),
@@ -90,7 +90,8 @@ def plain(value: Any, depth: int = _MAX_DEPTH) -> Any:
     return clean(str(value))[0]
 
 
-def _column(value: str | None) -> str | None:
+def column(value: str | None) -> str | None:
+    """Return what a column can hold of an input's string: valid Unicode, and None for nothing."""
     return clean(value)[0] or None if value else None
 
 

@@ -19,6 +19,7 @@ from curate.ingest.record import Record
 
 HEADERS = ("content-language", "content-signal", "content-type", "tdm-policy", "tdm-reservation", "x-robots-tag")
 _MAX_HEAD_BYTES = 1 << 18
+_MAX_MEMBERS = 1000  # each copies what follows it
 _MAX_VALUE_CHARACTERS = 1000
 _MAX_FIRST_LINE_BYTES = 256
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]*)?\r?")
@@ -46,8 +47,9 @@ def record_of(raw: bytes, offset: int, length: int, max_bytes: int) -> Record:
     record = Record(offset, length, b"", "html", url=url, date=head.get("warc-date"))
     truncated = head.get("warc-truncated")
     declared, transfer, coding = head.get("content-type", ""), "", ""
-    if head.get("warc-type", "").lower() == "response" and declared.lower().startswith("application/http"):
-        status, parts = _STATUS.match(block), _head(block)
+    status = _STATUS.match(block)
+    if head.get("warc-type", "").lower() == "response" and (status or declared.lower().startswith("application/http")):
+        parts = _head(block)
         if not status or parts is None:
             return _drop(record, "invalid_http", len(block))
         http, block = parts
@@ -155,7 +157,8 @@ def _is_plain(data: bytes) -> bool:
     return len(start) == len(start.translate(None, _CONTROL))
 
 
-def _inflated(data: bytes, limit: int, *windows: int) -> tuple[bytes, bool]:
+def _inflated(data: bytes, limit: int, *windows: int) -> tuple[bytes, bool, bytes]:
+    """Return up to `limit` bytes of a stream, whether it ended, and what follows it."""
     for window in windows:
         stream = zlib.decompressobj(wbits=window)
         try:
@@ -163,8 +166,8 @@ def _inflated(data: bytes, limit: int, *windows: int) -> tuple[bytes, bool]:
         except zlib.error:
             continue
         if stream.eof or window > 0 or len(found) == limit:  # a raw stream has no header: only its end tells it from chance
-            return found, stream.eof
-    return _before_damage(data, limit, windows[0]), False
+            return found, stream.eof, stream.unused_data
+    return _before_damage(data, limit, windows[0]), False, b""
 
 
 def _before_damage(data: bytes, limit: int, window: int) -> bytes:
@@ -225,11 +228,18 @@ def _zstd(data: bytes, limit: int) -> tuple[bytes, bool]:
 
 
 def _gzip(data: bytes, limit: int) -> tuple[bytes, bool]:
-    return _inflated(data, limit, 31)
+    """Undo gzip. Members in a row are one text (RFC 1952); anything else behind a member is padding."""
+    found = bytearray()
+    for _ in range(_MAX_MEMBERS):
+        part, whole, data = _inflated(data, limit - len(found), 31)
+        found += part
+        if not whole or len(found) >= limit or not data.startswith(b"\x1f\x8b"):
+            return bytes(found), whole
+    return bytes(found), False
 
 
 def _deflate(data: bytes, limit: int) -> tuple[bytes, bool]:
-    return _inflated(data, limit, 15, -15)
+    return _inflated(data, limit, 15, -15)[:2]
 
 
 _DECODERS: dict[str, Callable[[bytes, int], tuple[bytes, bool]]] = {

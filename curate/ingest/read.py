@@ -3,6 +3,7 @@
 input_files(patterns, root) → files
 read(kind, path, options)   → Record | Unreadable | Skipped, in the order of the file
 to_document(record, …)      → a row, or Dropped
+column(value)               → a string of the input, as a column can hold it
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from curate.ingest import files, tables, warc
-from curate.ingest.document import to_document
+from curate.ingest.document import column, to_document
 from curate.ingest.paths import input_files
 from curate.ingest.record import Record, Skipped, Unreadable
 from curate.specs.workflow import Ingest
 
-__all__ = ["input_files", "read", "to_document"]
+__all__ = ["column", "input_files", "read", "to_document"]
 
 
 def read(kind: str, path: Path, options: Ingest) -> Iterator[Record | Unreadable | Skipped]:

@@ -34,11 +34,17 @@ class Record:
 
 @dataclass(slots=True)
 class Unreadable:
-    """A part of a file, `length` bytes (or rows) from `offset` on, that could not be read."""
+    """A part of a file, `length` bytes (or rows) from `offset` on, that could not be read.
+
+    `documents` is how many documents it held; None where nobody can know, and then `stored`, the bytes of the stored file that it
+    takes up, is all that tells how large the loss is.
+    """
 
     offset: int
     length: int
     error: str
+    documents: int | None = 1
+    stored: int = 0
 
 
 @dataclass(slots=True)

@@ -69,7 +69,7 @@ def _shard_name(file: str, shards: int | None) -> str:
 
 def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
     """Task function: read the files of one shard. Every document in them is kept, dropped with a reason, or quarantined."""
-    from curate.ingest.read import to_document
+    from curate.ingest.read import column, to_document
 
     source = options["source"]
     ocr = options.get("ocr_spec")
@@ -79,11 +79,12 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
     rows: list[dict[str, Any]] = []
     size = 0
     for path, name in zip(task.inputs, task.options["names"], strict=True):
+        out.ledger.input_bytes += _size_of(Path(path))
 
         def place(item: Any, name: str = name) -> dict[str, Any]:
             offset = getattr(item, "offset", 0)
             found = {"file": name, "offset": offset, "length": getattr(item, "length", None)}
-            return found | {"id": document_id(source, name, offset), "url": getattr(item, "url", None)}
+            return found | {"id": document_id(source, name, offset), "url": column(getattr(item, "url", None))}
 
         def convert(item: Any, name: str = name) -> Any:
             return to_document(item, source, name, spec) if isinstance(item, Record) else item
@@ -93,15 +94,15 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
                 for what, count in result.counts.items():
                     skipped[what] = skipped.get(what, 0) + count
             elif isinstance(result, Unreadable):
-                out.quarantine(result.error, **place(item))
+                out.quarantine(result.error, result.documents, result.stored, **place(item))
             elif isinstance(result, Dropped):
                 out.drop_record(result.reason, **place(item))  # what never became text has no bytes of text
             elif _unsampled(result["id"], spec.sample):
                 out.drop_record("not_sampled", **place(item), bytes=len(result["text"].encode()))
             else:
                 rows.append(result)
-                size += len(result["text"])
-                if len(rows) >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+                size += len(result["text"]) + len(result["meta"]) + len(result["url"] or "")
+                if len(rows) >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:  # how rows are written together changes nothing in the shard
                     _write(rows, out)
                     rows, size = [], 0
     _write(rows, out)
@@ -117,6 +118,13 @@ def _read(path: Path, spec: Ingest, ocr: dict[str, Any] | None) -> Iterator[Reco
     from curate.ingest.read import read
 
     return read(spec.given()[0], path, spec)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # the reader says what is wrong with it
+        return 0
 
 
 def _unsampled(document: str, share: float) -> bool:

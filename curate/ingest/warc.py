@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from curate.errors import InputError
-from curate.ingest.compressed import PLAIN, Damaged, Member, member_at, next_member, open_stored
+from curate.ingest.compressed import PLAIN, Damaged, Member, Stored, member_at, next_member, open_stored
 from curate.ingest.payload import record_of
 from curate.ingest.record import Record, Skipped, Unreadable
 from curate.specs.workflow import Ingest
@@ -48,6 +48,7 @@ class _Cut:
     kind: str = ""
     raw: bytes = b""  # the record, without the blank lines after it; b"" when it is too large or not wanted
     error: str = ""
+    done: int = 0  # how far the stored file had been decompressed when this was found
 
 
 def read(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Skipped]:
@@ -61,15 +62,14 @@ def read(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Skipped]
         at = 0
         while at < stored.size:
             member = member_at(stored, at)
-            start, error = at, ""
+            start, known, error = at, at, ""
             if member is None:
                 error = f"not a {stored.codec} member"
             else:
-                cuts = _located(member, stored.codec == PLAIN, keep)
                 try:
-                    for offset, length, cut in cuts:
-                        yield from _told(offset, length, cut, options.extract.max_bytes, skipped)
-                        start = offset + _INDEX_UNIT
+                    for offset, length, cut in _located(stored, member, keep):
+                        yield from _told(offset, length, cut, _stored_bytes(cut, stored, at), options.extract.max_bytes, skipped)
+                        start, known = offset + _INDEX_UNIT, max(at, cut.done)
                 except Damaged as damage:
                     error = str(damage)
             if not error and member is not None:
@@ -77,7 +77,7 @@ def read(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Skipped]
                 continue
             following = next_member(stored, at + (0 if member is None else 1), _starts_record)
             end = stored.size if following is None else following
-            yield Unreadable(start, end - at, error)
+            yield Unreadable(start, end - at, error, None, max(end - known, 0))
             at = end
     if skipped:
         yield Skipped(dict(sorted(skipped.items())))
@@ -109,9 +109,15 @@ def _starts_record(data: bytes) -> bool:
     return data.startswith(b"WARC/")
 
 
-def _told(offset: int, length: int, cut: _Cut, max_bytes: int, skipped: Counter[str]) -> Iterator[Record | Unreadable]:
+def _stored_bytes(cut: _Cut, stored: Stored, start: int) -> int:
+    """Return how much of the file a cut takes up: in the member that begins at `start`, as far as the rate so far tells."""
+    size = cut.end - cut.start
+    return size if stored.codec == PLAIN else size * max(cut.done - start, 0) // max(cut.end, 1)
+
+
+def _told(offset: int, length: int, cut: _Cut, lost: int, max_bytes: int, skipped: Counter[str]) -> Iterator[Record | Unreadable]:
     if cut.error:
-        yield Unreadable(offset, length, cut.error)
+        yield Unreadable(offset, length, cut.error, None, lost)
     elif cut.kind not in _DOCUMENTS:
         skipped[cut.kind] += 1
     elif not cut.raw:
@@ -120,8 +126,9 @@ def _told(offset: int, length: int, cut: _Cut, max_bytes: int, skipped: Counter[
         yield record_of(cut.raw, offset, length, max_bytes)
 
 
-def _located(member: Member, plain: bool, keep: int) -> Iterator[tuple[int, int, _Cut]]:
+def _located(stored: Stored, member: Member, keep: int) -> Iterator[tuple[int, int, _Cut]]:
     """Yield (offset, length, cut) of the stored file. A cut is held back until the next begins, or the member is known to be whole."""
+    plain = stored.codec == PLAIN
     held: _Cut | None = None
     number, damage = 0, None
     cuts = _cuts(member.chunks, keep)
@@ -139,6 +146,7 @@ def _located(member: Member, plain: bool, keep: int) -> Iterator[tuple[int, int,
             raise damage
         if cut is None:
             return
+        cut.done = stored.done
         held = cut
 
 
@@ -260,8 +268,9 @@ def _to_next_record(window: _Window, start: int, error: str) -> _Cut:
         if found:
             window.drop(found.start())
             return _Cut(start, window.start, error=error)
-        at = 0
-        window.drop(max(len(window.data) - _SYNC_OVERLAP, 0))
+        passed = max(len(window.data) - _SYNC_OVERLAP, 0)
+        at = 0 if passed else at  # else the region's own first line would end it
+        window.drop(passed)
         if not window.fill():
             window.drop(len(window.data))
             return _Cut(start, window.start, error=error)

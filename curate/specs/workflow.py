@@ -219,7 +219,10 @@ class Prepare(Spec, frozen=True, kw_only=True):
 
 
 class Budget(Spec, frozen=True, kw_only=True):
-    """How many documents of a stage may fail (they are quarantined and counted) before the stage fails."""
+    """How many documents of a stage may fail (they are quarantined and counted) before the stage fails.
+
+    A damaged region of an input whose documents nobody can count is taken for as many as its bytes hold elsewhere in the source.
+    """
 
     max_share: Share = 0.01  # of the documents of a stage
     max_documents: Annotated[int, Meta(ge=0)] = 10  # below this many, the share does not matter

@@ -32,6 +32,11 @@ JAPANESE = "これは日本語の文章です。文字コードを正しく判�
         (JAPANESE, "iso2022_jp", "iso-2022-jp", ""),
         (JAPANESE, "gb18030", "gb2312", ""),
         (JAPANESE, "utf-16-le", "utf-16le", ""),
+        (RUSSIAN, "utf-16-le", "utf-16le", ""),  # all its bytes are ASCII
+        (RUSSIAN, "utf-16-be", "utf-16be", ""),
+        (GERMAN, "utf-16-le", "utf-16", ""),
+        (GERMAN, "utf-8", "utf-16", ""),  # a wrong header
+        (RUSSIAN, "utf-8", "utf-16le", "\x01"),
     ],
 )
 def test_charsets(text: str, encoding: str, header: str | None, meta: str) -> None:

@@ -50,6 +50,8 @@ def record(body: bytes, headers: bytes = b"Content-Type: text/html\r\n", status:
         ("deflate", "", raw_deflate(PAGE)),
         ("br", "", brotli(PAGE)),
         ("gzip, br", "", brotli(gzip.compress(PAGE, mtime=0))),
+        ("gzip", "", gzip.compress(PAGE[:700], mtime=0) + gzip.compress(PAGE[700:], mtime=0)),  # members in a row are one text
+        ("gzip", "", gzip.compress(PAGE, mtime=0) + b"\r\n\0\0"),
         ("identity", "identity", PAGE),
         ("", "chunked", chunked(PAGE)),
         ("gzip", "chunked", chunked(gzip.compress(PAGE, mtime=0))),
@@ -71,6 +73,15 @@ def test_encodings_are_undone_and_false_claims_are_seen_through(coding: str, tra
 def test_a_cut_off_payload_keeps_its_beginning_and_says_so(coding: str, transfer: str, body: bytes) -> None:
     payload, problem = decoded(body, transfer, coding, 1_000_000)
     assert problem == "cut_off" and PAGE.startswith(payload) and payload
+
+
+def test_a_second_member_that_is_cut_off_is_no_whole_page() -> None:
+    first, second = gzip.compress(PAGE[:700], mtime=0), gzip.compress(PAGE[700:], mtime=0)
+    payload, problem = decoded(first + second[:-30], "", "gzip", 1_000_000)
+    assert problem == "cut_off" and PAGE.startswith(payload) and len(payload) > 700
+    assert decoded(first + b"\x1f\x8b no member", "", "gzip", 1_000_000) == (PAGE[:700], "cut_off")
+    assert decoded(gzip.compress(b"") * 100_000, "", "gzip", 1_000_000)[1] != ""
+    assert decoded(gzip.compress(bytes(600_000)) * 2, "", "gzip", 1_000_000) == (b"", "page_too_large")
 
 
 def test_a_payload_that_decodes_to_nothing_known_is_undecodable() -> None:
@@ -138,6 +149,13 @@ def test_only_signal_headers_are_kept_and_repeated_ones_joined() -> None:
 
 def test_a_response_without_any_header_is_still_a_page() -> None:
     assert record(PAGE, b"").content == PAGE
+
+
+@pytest.mark.parametrize("media", [b"", b"Content-Type: text/html\r\n"])
+def test_a_response_that_is_http_is_read_as_http_whatever_the_record_says(media: bytes) -> None:
+    raw = block(http(PAGE))[:-4].replace(b"Content-Type: application/http; msgtype=response\r\n", media)
+    found = record_of(raw, 0, len(raw), 1_000_000)
+    assert (found.content, found.meta) == (PAGE, {"http": {"content-type": "text/html"}})
 
 
 def test_what_the_crawler_truncated_is_noted() -> None:

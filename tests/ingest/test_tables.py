@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
+import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from warc_files import zstd
 
-from curate.errors import InputError
+from curate.errors import InputError, MissingExtra
+from curate.ingest.document import json_of
 from curate.ingest.read import read
 from curate.ingest.record import Record, Skipped, Unreadable
 from curate.specs.workflow import Columns, Ingest
@@ -55,6 +58,56 @@ def test_a_damaged_stream_keeps_what_came_before(tmp_path: Path) -> None:
     *kept, last = jsonl(tmp_path / "a.jsonl.gz", bytes(packed))
     assert len(kept) > 300 and isinstance(last, Unreadable) and all(isinstance(r, Record | Unreadable) for r in kept)
     assert jsonl(tmp_path / "b.jsonl.gz", gzip.compress(DATA[:500]) + b"trailing garbage")[-1].error == "not a gzip member"
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstd)])
+def test_what_lies_beyond_the_damage_is_told_in_stored_bytes(tmp_path: Path, name: str, pack: Any) -> None:
+    data = b"".join(json.dumps({"text": f"{i * 7919 % 10007} {random.Random(i).randbytes(20).hex()} " * 3}).encode() + b"\n" for i in range(30_000))
+    packed = pack(data)
+    at = len(packed) // 4
+    last = jsonl(tmp_path / name, packed[:at] + b"\xff" * 400 + packed[at + 400 :])[-1]
+    assert last.documents is None
+    assert abs(last.stored / len(packed) - 0.75) < 0.1
+    cut = jsonl(tmp_path / name, packed[:at])[-1]
+    assert cut.documents is None and cut.stored < at // 100  # what is missing is in no file
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst"])
+def test_text_that_a_client_has_decompressed_already_is_read_whatever_its_name(tmp_path: Path, name: str) -> None:
+    assert len(jsonl(tmp_path / name, DATA)) == 2000
+    assert jsonl(tmp_path / name, b"\0" + gzip.compress(DATA)[1:])[0].error.startswith("not a ")
+
+
+def wide(data: bytes, window_log: int) -> bytes:
+    """Compress as `zstd --long` does."""
+    import zstandard
+
+    parameters = zstandard.ZstdCompressionParameters(window_log=window_log, enable_ldm=True, write_checksum=True)
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return stream.compress(data) + stream.flush()
+
+
+@pytest.mark.parametrize("window_log", [27, 28, 31])
+def test_zstd_frames_with_wide_windows_are_read(tmp_path: Path, window_log: int) -> None:
+    packed = wide(DATA, window_log)
+    assert len(jsonl(tmp_path / "a.jsonl.zst", packed + zstd(DATA))) == 4000
+    cut = jsonl(tmp_path / "b.jsonl.zst", packed[:-9])[-1]
+    assert (cut.error, cut.documents) == ("zstd frame is cut off", None)
+    damaged = jsonl(tmp_path / "c.jsonl.zst", packed[:-1] + bytes([packed[-1] ^ 1]))[-1]
+    assert damaged.error == "zstd frame is damaged"
+
+
+def test_a_window_beyond_two_gigabytes_is_named(tmp_path: Path) -> None:
+    packed = bytearray(wide(DATA, 31))
+    packed[5] = 22 << 3  # the descriptor of a window of 4 GiB
+    assert jsonl(tmp_path / "a.jsonl.zst", bytes(packed))[-1].error == "zstd window is larger than 2 GiB"
+
+
+def test_a_wide_window_without_the_extra_stops_and_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = wide(DATA, 28)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(MissingExtra, match=r"a window of 256 MB, needs the package zstandard\nhint: pip install 'curate-lm\[zstd\]'"):
+        jsonl(tmp_path / "a.jsonl.zst", packed)
 
 
 def test_members_in_a_row_are_one_text(tmp_path: Path) -> None:
@@ -159,7 +212,7 @@ def test_a_missing_column_names_file_column_and_what_there_is(tmp_path: Path) ->
 def test_what_is_no_parquet_is_unreadable(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(data)
-    assert list(read("parquet", path, Ingest(parquet="x"))) == [Unreadable(0, len(data), "not a Parquet file")]
+    assert list(read("parquet", path, Ingest(parquet="x"))) == [Unreadable(0, len(data), "not a Parquet file", None, len(data))]
 
 
 def test_a_damaged_row_group_costs_only_itself(tmp_path: Path) -> None:
@@ -171,7 +224,19 @@ def test_a_damaged_row_group_costs_only_itself(tmp_path: Path) -> None:
     path.write_bytes(data)
     found = list(read("parquet", path, Ingest(parquet="x")))
     assert [r.offset for r in found if isinstance(r, Record)] == [*range(300), *range(600, 1000)]
-    assert [u for u in found if isinstance(u, Unreadable)] == [Unreadable(300, 300, "row group is damaged")]
+    assert [u for u in found if isinstance(u, Unreadable)] == [Unreadable(300, 300, "row group is damaged", documents=300)]
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_a_page_whose_checksum_fails_is_damaged(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(table(), path, row_group_size=300, compression=compression, use_dictionary=False, write_page_checksum=True)
+    column = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    data = bytearray(path.read_bytes())
+    data[column.data_page_offset + column.total_compressed_size - 9] ^= 1
+    path.write_bytes(data)
+    found = list(read("parquet", path, Ingest(parquet="x")))
+    assert [r.content for r in found if isinstance(r, Record)] == [f"row {i}" for i in (*range(300), *range(600, 1000))]
 
 
 def test_a_row_with_invalid_utf8_costs_only_itself(tmp_path: Path) -> None:
@@ -183,3 +248,53 @@ def test_a_row_with_invalid_utf8_costs_only_itself(tmp_path: Path) -> None:
 
 def test_a_table_without_rows_yields_nothing(tmp_path: Path) -> None:
     assert parquet(tmp_path / "a.parquet", table(0)) == []
+
+
+# ── times in Parquet ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def metas(path: Path, values: pa.Array) -> list[Any]:
+    """Return what comes to the documents' meta from a column beside the text; no document may be lost."""
+    found = parquet(path, pa.table({"text": ["text"] * len(values), "seen": values}))
+    assert [r.content for r in found] == ["text"] * len(values)
+    return [json.loads(json_of(r.meta))["seen"] for r in found]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "expected"),
+    [
+        # as they always were
+        (pa.timestamp("us"), [0, 1_700_000_000_000_001, None], ["1970-01-01T00:00:00", "2023-11-14T22:13:20.000001", None]),
+        (pa.timestamp("s", "Europe/Berlin"), [1_700_000_000], ["2023-11-14T23:13:20+01:00"]),
+        (pa.timestamp("ms", "-03:30"), [0], ["1969-12-31T20:30:00-03:30"]),
+        (pa.timestamp("ns"), [1_000, -1_000], ["1970-01-01T00:00:00.000001", "1969-12-31T23:59:59.999999"]),
+        (pa.date32(), [19_000], ["2022-01-08"]),
+        (pa.date64(), [86_400_000], ["1970-01-02"]),
+        (pa.time64("us"), [3_600_000_001], ["01:00:00.000001"]),
+        (pa.duration("s"), [90_000], ["1 day, 1:00:00"]),
+        # these stopped the run, or cost the document
+        (pa.timestamp("us"), [0, 10**18, -(10**17)], ["1970-01-01T00:00:00", None, None]),
+        (pa.date32(), [0, 10**8], ["1970-01-01", None]),
+        (pa.timestamp("us", "Mars/Phobos"), [1], ["1970-01-01T00:00:00.000001+00:00"]),
+        (pa.timestamp("ns"), [1_700_000_000_123_456_789, -1], ["2023-11-14T22:13:20.123456789", "1969-12-31T23:59:59.999999999"]),
+        (pa.timestamp("ns", "Asia/Tokyo"), [1], ["1970-01-01T09:00:00.000000001+09:00"]),
+        (pa.time64("ns"), [1], ["00:00:00.000000001"]),
+        (pa.duration("ns"), [86_400_000_000_001], ["1 day, 0:00:00.000000001"]),
+    ],
+)
+def test_times_become_strings_and_never_cost_a_document(tmp_path: Path, kind: pa.DataType, values: list[Any], expected: list[Any]) -> None:
+    integers = pa.array(values, pa.int32() if kind == pa.date32() else pa.int64())
+    assert metas(tmp_path / "a.parquet", integers.cast(kind)) == expected
+
+
+def test_times_inside_of_lists_structs_and_maps(tmp_path: Path) -> None:
+    moment = pa.timestamp("ns")
+    kind = pa.struct([("seen", pa.list_(moment)), ("by", pa.map_(pa.string(), pa.date32())), ("n", pa.int32())])
+    values = [{"seen": [1, None], "by": [("a", 10**8), ("b", 0)], "n": 7}, None]
+    first = {"seen": ["1970-01-01T00:00:00.000000001", None], "by": [["a", None], ["b", "1970-01-01"]], "n": 7}
+    assert metas(tmp_path / "a.parquet", pa.array(values, kind)) == [first, None]
+
+
+def test_a_date_column_with_nanoseconds_is_a_date(tmp_path: Path) -> None:
+    (found,) = parquet(tmp_path / "a.parquet", pa.table({"text": ["text"], "date": pa.array([1_700_000_000_000_000_001], pa.timestamp("ns"))}))
+    assert (found.date, found.meta) == ("2023-11-14T22:13:20.000000001", {})

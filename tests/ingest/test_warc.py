@@ -50,6 +50,14 @@ def test_conversions_and_resources_are_documents(tmp_path: Path) -> None:
     assert records[1].content == PAGE % 7
 
 
+def test_a_plain_file_under_a_compressed_name_is_read(tmp_path: Path) -> None:
+    for name in ("a.warc.gz", "a.warc.zst"):
+        path = write(tmp_path, block(http(bytes(range(256)) * 9)) + b"".join(PAGES), name)
+        records, unreadable, _ = read_all(path)
+        assert numbers(records[1:]) == [0, 1, 2, 3, 4, 5] and not unreadable
+        assert fetch(path, records[5].offset, records[5].length) == PAGES[4].rstrip(b"\r\n")
+
+
 @pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.warc.zst", "whole.warc.gz", "whole.warc.zst", "no-suffix"])
 def test_any_compression_gives_the_same_records_and_each_can_be_fetched(tmp_path: Path, name: str) -> None:
     whole = b"".join(PAGES)
@@ -180,6 +188,21 @@ def test_a_member_with_many_records_keeps_those_before_the_damage(tmp_path: Path
     assert len(unreadable) == 1 and unreadable[0].length == len(whole)
     assert len({r.offset for r in records} | {unreadable[0].offset}) == len(records) + 1
     assert fetch(path, records[100].offset, records[100].length) == pages[100].rstrip(b"\r\n")
+
+
+def test_damaged_regions_tell_how_many_stored_bytes_they_take(tmp_path: Path) -> None:
+    def lost(data: bytes, name: str) -> list[tuple[int | None, int]]:
+        return [(u.documents, u.stored) for u in read_all(write(tmp_path, data, name))[1]]
+
+    assert lost(b"".join([*MEMBERS[:2], bytes(5000), *MEMBERS[2:]]), "a.warc.gz") == [(None, 5000)]
+    assert lost(b"".join([*PAGES[:2], b"x" * 5000, *PAGES[2:]]), "a.warc") == [(None, 5000)]
+    ((documents, stored),) = lost(gzip.compress(b"".join([*PAGES[:2], random.Random(1).randbytes(9000), *PAGES[2:]])), "a.warc.gz")
+    assert documents is None and 7000 < stored < 10_000
+    whole = gzip.compress(b"".join(block(http(PAGE % i + random.Random(i).randbytes(200).hex().encode())) for i in range(4000)))
+    found = lost(whole[: len(whole) // 2] + b"\xff" * 40 + whole[len(whole) // 2 + 40 :], "a.warc.gz")
+    assert 0.3 < sum(stored for _, stored in found) / len(whole) < 0.6  # a rate is all that is known inside of a member
+    ((documents, stored),) = lost(whole[: len(whole) // 2], "a.warc.gz")
+    assert documents is None and stored < len(whole) // 100  # what is missing is in no file
 
 
 def test_damaged_zstd_frames(tmp_path: Path) -> None:
