@@ -80,6 +80,39 @@ def test_licenses_by_url_and_name(claim: str, name: str | None) -> None:
     assert recognized(claim) == name
 
 
+@pytest.mark.parametrize(
+    ("claim", "name"),
+    [
+        ("CC BY-NonCommercial 4.0", "CC-BY-NC-4.0"), ("CC BY Non-Commercial", "CC-BY-NC"), ("cc-by-non-commercial", "CC-BY-NC"),
+        ("CC BY-NoDerivs 3.0", "CC-BY-ND-3.0"), ("CC BY\u2011NC\u2011SA 4.0", "CC-BY-NC-SA-4.0"), ("CC BY\u2013NC", "CC-BY-NC"), ("CC BY/NC", "CC-BY-NC"),
+        ("CC BY (NC)", "CC-BY-NC"), ("CC-BY_NC", "CC-BY-NC"), ("CC BY, NC", "CC-BY-NC"), ("CC-BY-4.0+NC", "CC-BY-NC-4.0"), ("CC BY\u00adNC", "CC-BY-NC"),
+        ("Creative Commons Attribution-NonCommercial 4.0", "CC-BY-NC-4.0"), ("http://creativecommons.org/licenses/by/nc/4.0", "CC-BY-NC-4.0"),
+        ("CC-BY-4.0 AND CC-BY-NC-4.0", None), ("Apache-2.0 WITH Commons-Clause", None), ("MIT AND CC-BY-NC-4.0", None), ("not public domain", None),
+        ("BSD-3-Clause-No-Nuclear-License", None), ("BSD-3-Clause-Clear", None), ("CC BY 4.0, no commercial use", None), ("CC BY\u2212NC", None),
+        ("CC BY 4.0 unless otherwise noted", None), ("images CC BY 4.0", None), ("CC BY 4.0; all rights reserved", None), ("\xa9 MIT 2020", None),
+        ("CC BY 4.0 " + " " * 490 + "for schools", None), ("GPL-2.0 WITH Classpath-exception-2.0", "GPL"),
+    ],
+)  # fmt: skip
+def test_what_may_restrict_a_license_is_not_overlooked(claim: str, name: str | None) -> None:
+    assert recognized(claim) == name
+    assert claims(license=claim)[2] is (False if name else None)
+
+
+@pytest.mark.parametrize(
+    ("claim", "name"),
+    [
+        ("Creative Commons Attribution-ShareAlike 4.0 International License", "CC-BY-SA-4.0"), ("CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)", "CC-BY-4.0"),
+        ("This work is licensed under a Creative Commons Attribution 4.0 International License.", "CC-BY-4.0"), ("CC BY-SA 3.0 DE", "CC-BY-SA-3.0"),
+        ("CC0 1.0 Universal (CC0 1.0) Public Domain Dedication", "CC0-1.0"), ("The MIT License (MIT)", "MIT"), ("https://spdx.org/licenses/MIT.html", "MIT"),
+        ("MIT OR Apache-2.0", "MIT"), ("Apache License, Version 2.0", "Apache-2.0"), ("Apache-2.0 WITH LLVM-exception", "Apache-2.0"), ("GFDL-1.3-or-later", "GFDL"),
+        ("//creativecommons.org/licenses/by/3.0/us/?ref=chooser-v1", "CC-BY-3.0"), ("bsd", "BSD-3-Clause"), ("0BSD", "0BSD"),
+    ],
+)  # fmt: skip
+def test_a_permissive_license_is_recognized_in_plain_words(claim: str, name: str) -> None:
+    assert recognized(claim) == name
+    assert claims(license=claim)[2] is True
+
+
 def claims(*found: tuple[str, str], license: str | None = None) -> tuple[Any, ...]:
     meta = {"html": {"license": [{"via": via, "url": url} for via, url in found]}}
     result = row("license", meta, claimed_license=license)
