@@ -12,6 +12,7 @@ import pytest
 from curate.annotate import annotate
 from curate.annotate.license import recognized
 from curate.annotate.site import parts_of, registered_domain
+from curate.errors import SpecError
 
 
 def row(name: str, meta: Any, **columns: str | None) -> dict[str, Any]:
@@ -161,6 +162,39 @@ def test_license_of_the_source() -> None:
 def test_hosts_and_domains(url: str, host: str, domain: str | None) -> None:
     assert parts_of(url)[0] == host
     assert (registered_domain(host) if host else None) == domain
+
+
+def blocked(folder: Path, lines: str, *urls: str) -> list[bool]:
+    (folder / "blocked.txt").write_text(lines, encoding="utf-8")
+    batch = pa.record_batch({"text": ["x"] * len(urls), "url": pa.array(urls)})
+    return [row["blocked"] for row in annotate(batch, "site", {"blocklist": "blocked.txt"}, folder).to_pylist()]
+
+
+def test_paths_of_a_block_list_keep_their_case(tmp_path: Path) -> None:
+    lines = "Site.example/Forum\nHTTPS://Other.example/A/b/\n"
+    urls = ["https://site.example/Forum/x", "https://site.example/forum/x", "http://OTHER.example/A/b/c", "http://other.example/a/b/c"]
+    assert blocked(tmp_path, lines, *urls) == [True, False, True, False]
+
+
+def test_hosts_files_and_stars_are_understood(tmp_path: Path) -> None:
+    lines = (
+        "\ufeff127.0.0.1 localhost\n::1 ip6-localhost\n0.0.0.0 Spam.example ads.example # both\n\t0.0.0.0\ttracker.example\n*.evil.example\n"
+        ".dotted.example\n198.51.100.7\n[2001:db8::1]\nport.example:8080/x\nm\xfcnchen.example\nunder_score.example\n"
+    )
+    urls = [
+        "http://spam.example/", "http://a.ads.example/x", "http://tracker.example", "http://a.evil.example", "http://evil.example/", "http://dotted.example/",
+        "http://198.51.100.7/", "http://[2001:db8::1]/", "http://port.example/x/y", "http://m\xfcnchen.example/", "http://under_score.example/",
+    ]  # fmt: skip
+    assert blocked(tmp_path, lines, *urls, "http://good.example/", "http://port.example/y") == [True] * len(urls) + [False, False]
+
+
+@pytest.mark.parametrize(
+    "line", ["||evil.example^", "two words", "a.*.example", "site.example/x*", "site.example/?id=3", "http://", "evil..example", "https:///x"]
+)
+def test_a_line_that_can_match_nothing_is_named(tmp_path: Path, line: str) -> None:
+    with pytest.raises(SpecError, match=r"blocked\.txt:3") as caught:
+        blocked(tmp_path, f"fine.example\n\n{line}\n", "http://evil.example/")
+    assert "can match no URL" in str(caught.value)
 
 
 def test_block_list_and_words(tmp_path: Path) -> None:
