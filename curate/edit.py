@@ -58,11 +58,25 @@ def edit(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = N
     result = function(batch, **checked_options(name, function, options or {}, folder))
     if not isinstance(result, pa.RecordBatch):
         raise CurateError(f"must return a pyarrow.RecordBatch, not {type(result).__name__}", where=name)
-    if not result.schema.equals(batch.schema):
-        raise CurateError("changed the columns of the batch", where=name, hint="an edit changes the text only")
+    result = _as_it_was(result, batch.schema, name)
     if ("id" in batch.schema.names and not result.column("id").equals(batch.column("id"))) or result.num_rows != batch.num_rows:
         raise CurateError("changed the rows of the batch", where=name, hint="an edit that empties a document leaves its row, with an empty text")
     return result
+
+
+def _as_it_was(result: pa.RecordBatch, schema: pa.Schema, name: str) -> pa.RecordBatch:
+    """Return an edited batch in the schema that it had: `set_column(at, "text", array)` forgets that there are no nulls."""
+    if result.schema.names != schema.names or result.schema.types != schema.types:
+        was, now = ([f"{field.name}: {field.type}" for field in fields] for fields in (schema, result.schema))
+        changes = [f"no {entry}" for entry in was if entry not in now] + [f"has {entry}" for entry in now if entry not in was]
+        raise CurateError(
+            f"changed the columns of the batch ({', '.join(changes) or 'their order'})", where=name, hint="an edit changes the text only"
+        )
+    for field, column in zip(schema, result.columns, strict=True):
+        if not field.nullable and column.null_count:
+            hint = "an edit that empties a document leaves its row, with an empty text"
+            raise CurateError(f"put {column.null_count} nulls into the column '{field.name}'", where=name, hint=hint)
+    return result if result.schema.equals(schema) else pa.RecordBatch.from_arrays(result.columns, schema=schema)
 
 
 def mask_pii(

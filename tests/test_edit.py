@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
+from conftest import documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate import edit
 from curate.annotate import annotate
+from curate.errors import CurateError
 
 
 def edited(name: str, *texts: str | None, **options: object) -> list[str | None]:
@@ -39,6 +43,34 @@ def test_a_row_is_edited_alike_in_any_slice() -> None:
 def test_nothing_to_do_is_the_same_batch() -> None:
     batch = pa.record_batch({"text": ["plain text that has nothing wrong"]})
     assert all(edit.edit(batch, name) is batch for name in edit.NAMES)
+
+
+STEPS = """
+import pyarrow as pa
+
+def plainly(batch, *, to: str | None = "new"):
+    return batch.set_column(batch.schema.get_field_index("text"), "text", pa.array([to] * batch.num_rows, pa.string()))
+
+def emptied(batch):
+    at = batch.schema.get_field_index("text")
+    return batch.set_column(at, batch.schema.field(at), pa.array([None] * batch.num_rows, pa.string()))
+
+def typed(batch):
+    return batch.set_column(batch.schema.get_field_index("text"), "text", pa.array([1] * batch.num_rows))
+"""
+
+
+def test_a_text_set_without_its_field_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text(STEPS)
+    batch = documents(["old", "older"])
+    result = edit.edit(batch, "./steps.py:plainly", {}, tmp_path)
+    assert result.schema.equals(batch.schema)
+    assert result.column("text").to_pylist() == ["new", "new"]
+    for name, options in (("plainly", {"to": None}), ("emptied", {})):
+        with pytest.raises(CurateError, match=r"put 2 nulls into the column 'text'.*\n?hint: .*empty text"):
+            edit.edit(batch, f"./steps.py:{name}", options, tmp_path)
+    with pytest.raises(CurateError, match="changed the columns of the batch .no text: string, has text: int64."):
+        edit.edit(batch, "./steps.py:typed", {}, tmp_path)
 
 
 def test_mask_pii() -> None:
