@@ -129,12 +129,13 @@ def drop_lines(
     calls: bool = False,
     numbers: bool = False,
     max_uppercase: float = 1.0,
+    blank: bool = False,
 ) -> pa.RecordBatch:
     """Drop lines by the rules of C4 and DCLM. Blank lines stay as they are, except where a dropped line leaves one at an end or two together.
 
     C4: lines with "javascript" or a policy phrase, with fewer than `min_words_per_line` words, with a longer word than
-    `max_word_characters`, and, with `terminal_punctuation: true`, without . ! ? or a quote at the end. The defaults are
-    FineWeb's, which leaves out terminal punctuation. DCLM: `counters` ("3 likes"), `calls` (lines of at most ten
+    `max_word_characters`, blank ones with `blank: true`, and, with `terminal_punctuation: true`, those without . ! ? or a quote
+    at the end; FineWeb leaves out terminal punctuation. DCLM: `counters` ("3 likes"), `calls` (lines of at most ten
     words with "sign in", "read more", "items in cart" …), `numbers` (lines of digits and punctuation), and
     `max_uppercase: 0.5`, the largest share of letters in upper case (1 keeps all), with `min_words_per_line: 2`.
     """
@@ -163,7 +164,8 @@ def drop_lines(
             value = lines.data[lines.starts[line] : lines.ends[line]].tobytes().decode("utf-8", "replace")
             dropped[line] = len(value) <= 200 and _COUNTER.match(value) is not None
     dropped |= counts[:, kernel.UPPERCASE] > max_uppercase * counts[:, kernel.LETTERS]
-    dropped &= ~lines.having(kernel.BLANK)
+    empty = lines.having(kernel.BLANK)
+    dropped = dropped | empty if blank else dropped & ~empty
     rows = np.flatnonzero(lines.summed(dropped) > 0)
     return _with_texts(batch, text, {int(row): _kept(lines, dropped, int(row)) for row in rows})
 

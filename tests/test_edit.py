@@ -93,6 +93,7 @@ def test_masked_text_has_no_personal_data() -> None:
         ("A line of words.\nPlease enable JavaScript to continue.\nAnother line of words.", {}, "A line of words.\nAnother line of words."),
         ("We use cookies on this site.\nReal text stands here.", {}, "Real text stands here."),
         ("Home\n\nReal text stands here.\n\nMenu\n\nMore real text here.\n\nTop", {}, "Real text stands here.\n\nMore real text here."),
+        ("Home\n\nReal text stands here.\n \nMore real text here.\n", {"blank": True}, "Real text stands here.\nMore real text here."),
         ("Home\nMenu", {}, ""),
         ("\n\nKept as it is.\n\n\nAnd so on here.\n", {}, "\n\nKept as it is.\n\n\nAnd so on here.\n"),
         ("x" * 1001 + " and words\nReal text stands here.", {}, "Real text stands here."),
