@@ -58,11 +58,25 @@ def edit(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = N
     result = function(batch, **checked_options(name, function, options or {}, folder))
     if not isinstance(result, pa.RecordBatch):
         raise CurateError(f"must return a pyarrow.RecordBatch, not {type(result).__name__}", where=name)
-    if not result.schema.equals(batch.schema):
-        raise CurateError("changed the columns of the batch", where=name, hint="an edit changes the text only")
+    result = _as_it_was(result, batch.schema, name)
     if ("id" in batch.schema.names and not result.column("id").equals(batch.column("id"))) or result.num_rows != batch.num_rows:
         raise CurateError("changed the rows of the batch", where=name, hint="an edit that empties a document leaves its row, with an empty text")
     return result
+
+
+def _as_it_was(result: pa.RecordBatch, schema: pa.Schema, name: str) -> pa.RecordBatch:
+    """Return an edited batch in the schema that it had: `set_column(at, "text", array)` forgets that there are no nulls."""
+    if result.schema.names != schema.names or result.schema.types != schema.types:
+        was, now = ([f"{field.name}: {field.type}" for field in fields] for fields in (schema, result.schema))
+        changes = [f"no {entry}" for entry in was if entry not in now] + [f"has {entry}" for entry in now if entry not in was]
+        raise CurateError(
+            f"changed the columns of the batch ({', '.join(changes) or 'their order'})", where=name, hint="an edit changes the text only"
+        )
+    for field, column in zip(schema, result.columns, strict=True):
+        if not field.nullable and column.null_count:
+            hint = "an edit that empties a document leaves its row, with an empty text"
+            raise CurateError(f"put {column.null_count} nulls into the column '{field.name}'", where=name, hint=hint)
+    return result if result.schema.equals(schema) else pa.RecordBatch.from_arrays(result.columns, schema=schema)
 
 
 def mask_pii(
@@ -115,12 +129,13 @@ def drop_lines(
     calls: bool = False,
     numbers: bool = False,
     max_uppercase: float = 1.0,
+    blank: bool = False,
 ) -> pa.RecordBatch:
     """Drop lines by the rules of C4 and DCLM. Blank lines stay as they are, except where a dropped line leaves one at an end or two together.
 
     C4: lines with "javascript" or a policy phrase, with fewer than `min_words_per_line` words, with a longer word than
-    `max_word_characters`, and, with `terminal_punctuation: true`, without . ! ? or a quote at the end. The defaults are
-    FineWeb's, which leaves out terminal punctuation. DCLM: `counters` ("3 likes"), `calls` (lines of at most ten
+    `max_word_characters`, blank ones with `blank: true`, and, with `terminal_punctuation: true`, those without . ! ? or a quote
+    at the end; FineWeb leaves out terminal punctuation. DCLM: `counters` ("3 likes"), `calls` (lines of at most ten
     words with "sign in", "read more", "items in cart" …), `numbers` (lines of digits and punctuation), and
     `max_uppercase: 0.5`, the largest share of letters in upper case (1 keeps all), with `min_words_per_line: 2`.
     """
@@ -149,7 +164,8 @@ def drop_lines(
             value = lines.data[lines.starts[line] : lines.ends[line]].tobytes().decode("utf-8", "replace")
             dropped[line] = len(value) <= 200 and _COUNTER.match(value) is not None
     dropped |= counts[:, kernel.UPPERCASE] > max_uppercase * counts[:, kernel.LETTERS]
-    dropped &= ~lines.having(kernel.BLANK)
+    empty = lines.having(kernel.BLANK)
+    dropped = dropped | empty if blank else dropped & ~empty
     rows = np.flatnonzero(lines.summed(dropped) > 0)
     return _with_texts(batch, text, {int(row): _kept(lines, dropped, int(row)) for row in rows})
 

@@ -161,7 +161,8 @@ def _rule_lines(event: Event) -> list[str]:
         parts = []
         for seen in rule["compared"]:
             margin = "" if seen["margin"] is None else f", margin {seen['margin']:+.4g}"
-            parts.append(f"{seen['column']} = {_number(seen['value'])} ({seen['operator']} {seen['threshold']}{margin})")
+            limit = f" = {_number(seen['limit'])}" if "limit" in seen else ""
+            parts.append(f"{seen['column']} = {_number(seen['value'])} ({seen['operator']} {seen['threshold']}{limit}{margin})")
         lines.append(f"    {mark}  {rule['reason']}: {'; '.join(parts) or rule['condition']}")
     return lines
 

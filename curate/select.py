@@ -15,6 +15,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +26,11 @@ from curate.errors import InputError, SpecError
 from curate.tasks import Output, Task
 
 _REASON = re.compile(r"[a-z][a-z0-9_]*")
-_COMPARISON = re.compile(r"([a-z_][\w]*(?:\.[a-z_]\w*)*)\s*(<=|>=|<>|!=|<|>|=)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?|'[^']*'|true|false)", re.IGNORECASE)
+_OPERATORS = {
+    "COMPARE_LESSTHAN": "<", "COMPARE_LESSTHANOREQUALTO": "<=", "COMPARE_GREATERTHAN": ">", "COMPARE_GREATERTHANOREQUALTO": ">=",
+    "COMPARE_EQUAL": "=", "COMPARE_NOTEQUAL": "<>", "COMPARE_DISTINCT_FROM": "is distinct from", "COMPARE_NOT_DISTINCT_FROM": "is not distinct from",
+}  # fmt: skip
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 class Rules:
@@ -163,21 +168,64 @@ def _functions() -> dict[str, str]:
 
 
 def comparisons(condition: str, row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what a condition compares, as far as it can be read off: column, value, operator, threshold, margin.
+    """Return what a condition compares: column (or expression), value, operator, threshold, margin; and limit, where the threshold is no constant.
 
-    `margin` is how far a number is from the threshold; negative where it is below. For people; nothing is decided by it.
+    `margin` is how far a number is from the threshold, or from `limit`, the threshold's value; negative where it is below.
+    What `row` does not have is None. For people; nothing is decided by it.
     """
-    found = []
-    for column, operator, threshold in _COMPARISON.findall(condition):
-        value: Any = row
-        for part in column.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        try:
-            margin = float(value) - float(threshold) if not isinstance(value, bool) else None
-        except (TypeError, ValueError):
-            margin = None
-        found.append({"column": column, "value": value, "operator": operator, "threshold": threshold, "margin": margin})
-    return found
+    tree, conditions = _parsed(f"SELECT ({condition}\n)")
+    return [_compared(tree, node, row) for node in _comparisons_in(conditions)]
+
+
+def _comparisons_in(nodes: list[Any]) -> Iterator[dict[str, Any]]:
+    """Yield the comparisons that and, or and not combine, not those within functions and cases."""
+    for node in nodes:
+        if node["class"] == "COMPARISON" and node["type"] in _OPERATORS:
+            yield node
+        elif node["class"] == "CONJUNCTION" or node["type"] == "OPERATOR_NOT":
+            yield from _comparisons_in(node["children"])
+
+
+def _compared(tree: dict[str, Any], node: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    left, right, operator = node["left"], node["right"], _OPERATORS[node["type"]]
+    if _is_constant(left) and not _is_constant(right):
+        left, right, operator = right, left, _TURNED.get(operator, operator)
+    value, limit = _valued(_written(tree, left), _written(tree, right), row)
+    numbers = all(isinstance(side, int | float) and not isinstance(side, bool) for side in (value, limit))
+    margin = float(value) - float(limit) if numbers else None
+    found = {"column": _shown(tree, left), "value": value, "operator": operator, "threshold": _shown(tree, right), "margin": margin}
+    return found if _is_constant(right) else found | {"limit": limit}
+
+
+def _is_constant(tree: dict[str, Any]) -> bool:
+    return not any(node.get("class") == "COLUMN_REF" for node in _nodes(tree))
+
+
+def _written(tree: dict[str, Any], expression: dict[str, Any]) -> str:
+    """Return an expression of a parsed query as SQL."""
+    node = tree["statements"][0]["node"] | {"select_list": [expression]}
+    query = json.dumps({"error": False, "statements": [{"node": node}]})
+    return str(_parser().execute("SELECT json_deserialize_sql(?::JSON)", [query]).fetchall()[0][0]).removeprefix("SELECT ")
+
+
+def _shown(tree: dict[str, Any], expression: dict[str, Any]) -> str:
+    """Return an expression as people write it: a column without quotes, arithmetic without parentheses around all of it."""
+    if expression["class"] == "COLUMN_REF":
+        return ".".join(expression["column_names"])
+    text = _written(tree, expression)
+    return text[1:-1] if expression.get("is_operator") and text[0] + text[-1] == "()" else text
+
+
+def _valued(left: str, right: str, row: dict[str, Any]) -> tuple[Any, Any]:
+    """Return the values of two expressions over a row; (None, None) if it does not have what they need."""
+    import duckdb
+
+    try:
+        _parser().register("row", pa.Table.from_pylist([row]))
+        value, limit = _parser().execute(f"SELECT ({left}), ({right}) FROM row").fetchall()[0]
+    except (duckdb.Error, pa.ArrowException):
+        return None, None
+    return (float(value) if isinstance(value, Decimal) else value), (float(limit) if isinstance(limit, Decimal) else limit)
 
 
 def drop_shard(task: Task, options: dict[str, Any], out: Output) -> None:

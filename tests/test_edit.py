@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
+from conftest import documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate import edit
 from curate.annotate import annotate
+from curate.errors import CurateError
 
 
 def edited(name: str, *texts: str | None, **options: object) -> list[str | None]:
@@ -41,6 +45,34 @@ def test_nothing_to_do_is_the_same_batch() -> None:
     assert all(edit.edit(batch, name) is batch for name in edit.NAMES)
 
 
+STEPS = """
+import pyarrow as pa
+
+def plainly(batch, *, to: str | None = "new"):
+    return batch.set_column(batch.schema.get_field_index("text"), "text", pa.array([to] * batch.num_rows, pa.string()))
+
+def emptied(batch):
+    at = batch.schema.get_field_index("text")
+    return batch.set_column(at, batch.schema.field(at), pa.array([None] * batch.num_rows, pa.string()))
+
+def typed(batch):
+    return batch.set_column(batch.schema.get_field_index("text"), "text", pa.array([1] * batch.num_rows))
+"""
+
+
+def test_a_text_set_without_its_field_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "steps.py").write_text(STEPS)
+    batch = documents(["old", "older"])
+    result = edit.edit(batch, "./steps.py:plainly", {}, tmp_path)
+    assert result.schema.equals(batch.schema)
+    assert result.column("text").to_pylist() == ["new", "new"]
+    for name, options in (("plainly", {"to": None}), ("emptied", {})):
+        with pytest.raises(CurateError, match=r"put 2 nulls into the column 'text'.*\n?hint: .*empty text"):
+            edit.edit(batch, f"./steps.py:{name}", options, tmp_path)
+    with pytest.raises(CurateError, match="changed the columns of the batch .no text: string, has text: int64."):
+        edit.edit(batch, "./steps.py:typed", {}, tmp_path)
+
+
 def test_mask_pii() -> None:
     text = "é: jane@host.org (8.8.8.8), DE89 3704 0044 0532 0130 00, 4111 1111 1111 1111, +49 711 1234567."
     assert edited("mask_pii", text) == ["é: email@example.com (192.0.2.1), [IBAN], [CARD], +49 711 1234567."]
@@ -61,6 +93,7 @@ def test_masked_text_has_no_personal_data() -> None:
         ("A line of words.\nPlease enable JavaScript to continue.\nAnother line of words.", {}, "A line of words.\nAnother line of words."),
         ("We use cookies on this site.\nReal text stands here.", {}, "Real text stands here."),
         ("Home\n\nReal text stands here.\n\nMenu\n\nMore real text here.\n\nTop", {}, "Real text stands here.\n\nMore real text here."),
+        ("Home\n\nReal text stands here.\n \nMore real text here.\n", {"blank": True}, "Real text stands here.\nMore real text here."),
         ("Home\nMenu", {}, ""),
         ("\n\nKept as it is.\n\n\nAnd so on here.\n", {}, "\n\nKept as it is.\n\n\nAnd so on here.\n"),
         ("x" * 1001 + " and words\nReal text stands here.", {}, "Real text stands here."),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from curate.engine import Context, Inline, complete, make_plan, shard_work
 from curate.errors import SpecError
+from curate.explain import Event, Trace, as_text
 from curate.select import Rules, comparisons
 
 
@@ -96,6 +97,31 @@ def test_margins_are_read_off_a_condition() -> None:
     assert found[0] == {"column": "gopher.words", "value": 43, "operator": "<", "threshold": "50", "margin": -7.0}
     assert found[1]["value"] == "de"
     assert found[1]["margin"] is None
+
+
+def test_margins_are_those_of_the_whole_comparison() -> None:
+    row = {"characters": {"replacements": 5, "count": 10_000}, "pii": {"emails": 30, "phone_numbers": 1}, "text": "abc", "date": None}
+    (found,) = comparisons("characters.replacements > 0.01 * characters.count", row)
+    assert found == {
+        "column": "characters.replacements", "value": 5, "operator": ">", "threshold": "0.01 * characters.count", "limit": 100.0, "margin": -95.0,
+    }  # fmt: skip
+    (found,) = comparisons("pii.emails + pii.phone_numbers > 20", row)
+    assert (found["column"], found["value"], found["margin"]) == ("pii.emails + pii.phone_numbers", 31, 11.0)
+    (found,) = comparisons("40 > pii.emails", row)
+    assert (found["column"], found["operator"], found["threshold"], found["margin"]) == ("pii.emails", "<", "40", -10.0)
+    (found,) = comparisons("not (length(text) >= 5)", row)
+    assert (found["column"], found["value"], found["margin"]) == ('length("text")', 3, -2.0)
+    assert [f["value"] for f in comparisons("gopher.words < 50 or date < '2010'", row)] == [None, None], "what is not there is no error"
+    assert comparisons("pii.emails between 3 and 5 or list_contains([pii.emails > 3], true)", row) == []
+
+
+def test_explain_shows_the_condition_that_was_decided() -> None:
+    row = {"characters": {"replacements": 5, "count": 10_000}, "c4": {"lorem_ipsum": True}}
+    conditions = {"unreadable": "characters.replacements > 0.01 * characters.count", "lorem_ipsum": "c4.lorem_ipsum"}
+    rules = [{"reason": name, "condition": text, "compared": comparisons(text, row)} for name, text in conditions.items()]
+    shown = as_text(Trace("a", "web", None, {}, [Event("02-drop", "dropped", "lorem_ipsum", ["lorem_ipsum"], rules)], "text")).splitlines()
+    assert "    pass  unreadable: characters.replacements = 5 (> 0.01 * characters.count = 100, margin -95)" in shown
+    assert "    hit   lorem_ipsum: c4.lorem_ipsum" in shown
 
 
 def test_a_shard_is_split_into_kept_and_dropped(tmp_path: Path) -> None:

@@ -450,3 +450,23 @@ def test_a_region_with_an_unknown_number_of_documents_is_estimated_and_said(tmp_
     (message,) = open_run(folder).messages
     assert message.startswith("warning: web/01-ingest: 1 damaged region (49.") and "unknown number of documents" in message
     assert "unknown number of documents" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_fineweb_recipe_takes_out_the_lines_that_c4_does(tmp_path: Path) -> None:
+    draw = random.Random(3)
+    words = "river stone market window garden paper silver morning winter letter answer village doctor captain engine bridge summer music".split()
+    body = [f"The {' '.join(draw.sample(words, 9))} have been with that {' '.join(draw.sample(words, 4))}." for _ in range(8)]
+    above = ["Please enable Javascript to view this page.", "", "Share this", "We use cookies. Our privacy policy: mail a@host.org."]
+    notices = [f"Of the {word} it uses cookies: {' '.join(draw.sample(words, 5))}. It does." for word in words[:3]]
+    last = "Write to the captain{} at {}, or call 4111 1111 1111 1111 today."
+    write_lines(tmp_path / "data/pages.jsonl.gz", ["\n".join([*above, *body, last.format("[1]", "b@host.org")]), "\n".join([*body[4:], *notices])])
+    recipe = (Path(__file__).parents[1] / "workflows/fineweb.yaml").read_text()
+    begin, end = recipe.index("    - ingest"), recipe.index("    - annotate")
+    (tmp_path / "workflows").mkdir()
+    (tmp_path / "workflows/fineweb.yaml").write_text(f"{recipe[:begin]}    - ingest: {{jsonl: data/*.jsonl.gz}}\n{recipe[end:]}")
+    Run(tmp_path / "workflows/fineweb.yaml", Context(Inline()), lambda line: None)()
+    web = tmp_path / "runs/fineweb/web"
+    (page,) = pq.read_table(next(max(web.iterdir()).glob("*.parquet"))).column("text").to_pylist()
+    assert page.splitlines() == [*body, last.format("", "email@example.com")]
+    (dropped,) = [row for file in web.glob("*/dropped/*.parquet") for row in pq.read_table(file).to_pylist()]
+    assert dropped["reasons"] == ["few_sentences"], "the sentences of a line that is taken out do not count"

@@ -44,6 +44,8 @@ def files(name: str, options: Mapping[str, Any], folder: Path | None = None) -> 
 def annotate(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = None, folder: Path | None = None) -> pa.StructArray:
     """Run one annotator over a batch. Return its struct column, one row per document, to be stored as `label(name)`.
 
+    A NaN becomes null: it is no measure, and what is unknown drops nothing, where in DuckDB's order NaN is above all numbers.
+
     Raises SpecError as `validate` does; CurateError when a user's function returns something else than a struct
     array of the batch's length. What the function itself raises passes through.
     """
@@ -53,7 +55,24 @@ def annotate(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None
         raise CurateError(f"must return a pyarrow.StructArray, not {type(result).__name__}", where=name)
     if len(result) != batch.num_rows:
         raise CurateError(f"returned {len(result)} rows for {batch.num_rows} documents", where=name, hint="an annotator measures; it never drops")
-    return result
+    return _without_nan(result)
+
+
+def _without_nan(array: pa.Array) -> pa.Array:
+    """Return an array with null for NaN, in the fields of a struct too, which all may be null then; an array without NaN as it is."""
+    import pyarrow.compute as pc
+
+    if pa.types.is_struct(array.type):
+        columns = [array.field(k) for k in range(array.type.num_fields)]
+        cleaned = [_without_nan(column) for column in columns]
+        if all(new is old and field.nullable for new, old, field in zip(cleaned, columns, array.type, strict=True)):
+            return array
+        fields = [field.with_type(new.type).with_nullable(True) for field, new in zip(array.type, cleaned, strict=True)]
+        return pa.StructArray.from_arrays(cleaned, fields=fields, mask=array.is_null())
+    if not (pa.types.is_float32(array.type) or pa.types.is_float64(array.type)):
+        return array
+    unknown = pc.fill_null(pc.is_nan(array), False)
+    return pc.replace_with_mask(array, unknown, pa.nulls(unknown.true_count, array.type)) if unknown.true_count else array
 
 
 def fields(name: str, folder: Path | None = None) -> dict[str, str]:

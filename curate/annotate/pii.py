@@ -1,7 +1,9 @@
 """Personal data that has a form: e-mail addresses, IP addresses, phone numbers, bank accounts, credit cards.
 
 What has check digits (IBAN by ISO 7064, cards by Luhn) or a syntax of its own is found reliably; phone numbers are
-"phone-like": international with a plus sign, North American, or national with a leading zero and groups. Names and
+"phone-like": international with a plus sign, North American, or national with a leading zero and groups. A card number
+has the first digits and the length of an issuer and the groups that are printed on cards, and is no part of a longer row
+of numbers; of rows of exactly four numbers of four digits, one in forty looks like one all the same. Names and
 street addresses are not looked for. Addresses reserved for documentation (example.com, non-public IP ranges) do not
 count, so that masked text has none. Numbers in other scripts' digits are not found.
 """
@@ -24,7 +26,20 @@ _EMAIL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^
 _RESERVED = re.compile(r"(?:^|\.)(?:example\.(?:com|org|net)|example|test|invalid|localhost)$", re.IGNORECASE)
 _FILE = re.compile(r"\.(?:png|jpe?g|gif|webp|svg|avif|css|js)$", re.IGNORECASE)  # logo@2x.png
 _IP = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?!\.?\d)")
-_CARD = re.compile(r"(?<![\d.])[3-6]\d{3}(?:[ -]?\d){9,15}(?![\d])")
+_GROUPS = r"\d{{4}}{0}\d{{6}}{0}\d{{4,5}}|\d{{4}}{0}\d{{4}}{0}\d{{4}}{0}\d{{4}}(?:{0}\d{{3}})?"
+_IN_GROUPS = "|".join(rf"(?<!\d{sep})(?:{_GROUPS.format(sep)})(?!{sep}\d+(?![\d/]))" for sep in " -")  # may stand before 12/25, but no other number
+_CARD = re.compile(rf"(?<![\d.])(?:\d{{13,19}}|{_IN_GROUPS})(?!\d|\.\d)")
+_ISSUERS = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})"  # Visa
+    r"|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|(?:6011|64[4-9]\d|65\d\d)\d{12}"  # Discover
+    r"|(?:30[0-5]|309|36\d|3[89]\d)\d{11}"  # Diners Club
+    r"|35(?:2[89]|[3-8]\d)\d{12}"  # JCB
+    r"|62\d{14}(?:\d{3})?"  # UnionPay
+    r"|60(?:69|[78]\d)\d{12}"  # RuPay
+    r"|(?:50\d\d|5893|6304|6759|676[1-3])\d{12}(?:\d{2,3})?"  # Maestro
+)
 _PHONE = re.compile(
     r"(?<![\d.(+])(?:"
     r"\+\d{1,3}[ .\-/]?(?:\(0?\d{0,4}\)[ .\-/]?)?\d(?:[ .\-/]{0,3}\d){5,12}"  # +49 (0)711 123456
@@ -51,7 +66,7 @@ def annotate(batch: pa.RecordBatch) -> pa.StructArray:
         ip_addresses: number of public IPv4 addresses
         phone_numbers: number of phone-like numbers
         ibans: number of international bank account numbers with a right check sum
-        credit_cards: number of card numbers with a right check digit
+        credit_cards: number of card numbers, by issuer, length, groups and check digit
 
     Rules:
         address_list  pii.emails + pii.phone_numbers > 20
@@ -93,10 +108,20 @@ def _checked(span: str, what: int, kernel) -> list[tuple[int, int, int]]:  # typ
         return [(0, length, IBANS)] if length else []
     found: list[tuple[int, int, int]] = []
     for pattern, kind, check in ((_IP, IP_ADDRESSES, _is_public), (_CARD, CREDIT_CARDS, _is_card), (_PHONE, PHONE_NUMBERS, _is_phone)):
-        for match in pattern.finditer(span):
-            if check(match[0]) and all(match.end() <= first or match.start() >= last for first, last, _ in found):
-                found.append((match.start(), match.end(), kind))
-    return sorted(found)
+        found += _between(found, [(m.start(), m.end(), kind) for m in pattern.finditer(span) if check(m[0])])
+        found.sort()
+    return found
+
+
+def _between(found: list[tuple[int, int, int]], more: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return those of `more` that overlap none of `found`; both in order, and each without overlaps."""
+    free, k = [], 0
+    for first, last, kind in more:
+        while k < len(found) and found[k][1] <= first:
+            k += 1
+        if k == len(found) or last <= found[k][0]:
+            free.append((first, last, kind))
+    return free
 
 
 def _is_public(address: str) -> bool:
@@ -107,12 +132,14 @@ def _is_public(address: str) -> bool:
 
 
 def _is_card(number: str) -> bool:
-    """Luhn's check digit, over 13 to 19 digits that are not all the same."""
+    """An issuer's first digits and length, and Luhn's check digit; not all digits the same, and no EAN-13 bar code that begins with 4."""
     digits = [int(c) for c in number if c.isdigit()]
-    if not 13 <= len(digits) <= 19 or len(set(digits)) == 1:
+    if len(set(digits)) == 1 or not _ISSUERS.fullmatch("".join(map(str, digits))):
         return False
-    doubled = [d if k % 2 == 0 else d * 2 - 9 * (d > 4) for k, d in enumerate(reversed(digits))]
-    return sum(doubled) % 10 == 0
+    backwards = digits[::-1]
+    if len(digits) == 13 and (sum(backwards) + 2 * sum(backwards[1::2])) % 10 == 0:
+        return False
+    return (sum(backwards[::2]) + sum(d * 2 - 9 * (d > 4) for d in backwards[1::2])) % 10 == 0
 
 
 def _is_phone(number: str) -> bool:

@@ -32,14 +32,16 @@ _BY_COUNTRY = {
 # These sell the second level itself: go.de and co.it may be sites.
 _ALONE = {"de", "nl", "be", "ch", "dk", "se", "no", "fi", "cz", "sk", "eu", "io", "tv", "me", "ai", "fm", "gg", "to", "ly", "it"}
 _HOST = re.compile(r"^[^\s/\\@:\[\]]+$")
+_LISTED_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 _MAX_CHARACTERS = 4096
 
 
 def annotate(batch: pa.RecordBatch, *, blocklist: Path | None = None, words: Path | None = None) -> pa.StructArray:
     """Read the parts of each URL, and look it up.
 
-    `blocklist` is a file with one host, domain or URL prefix (with its path) per line: a host blocks what is below it
-    too. `words` is a file with one word per line: words are compared with the runs of letters of the URL. In both
+    `blocklist` is a file with one host, domain or URL prefix (with its path, in its case) per line: a host blocks what is
+    below it too, with or without `*.` before it. Lines of a hosts file (`0.0.0.0 spam.example`) are taken as well.
+    `words` is a file with one word per line: words are compared with the runs of letters of the URL. In both
     files empty lines and lines that start with # do not count.
 
     Fields:
@@ -52,7 +54,7 @@ def annotate(batch: pa.RecordBatch, *, blocklist: Path | None = None, words: Pat
         blocked_url    site.blocked
         suspect_url    site.words >= 2
 
-    Raises SpecError when a list cannot be read.
+    Raises SpecError when a list cannot be read, and for a line of a block list that can match no URL.
     """
     hosts, prefixes = _blocklist(blocklist, blocklist.stat().st_mtime_ns) if blocklist else (frozenset(), frozenset())
     listed = _word_list(words, words.stat().st_mtime_ns) if words else frozenset()
@@ -115,29 +117,47 @@ def _has_prefix(host: str, path: str, prefixes: frozenset[str]) -> bool:
     return any(f"{host}/{tail}" in prefixes for tail in tails if tail)
 
 
-def _listed_lines(path: Path) -> list[str]:
+def _listed_lines(path: Path) -> list[tuple[int, str]]:
+    """Return (line number, line) of those that are not empty and no comment."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"cannot be read: {error}", where=str(path)) from error
-    return [line.strip().lower() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip() and not line.lstrip().startswith("#")]
 
 
 @functools.lru_cache(maxsize=8)
 def _blocklist(path: Path, changed: int) -> tuple[frozenset[str], frozenset[str]]:
     """Return (hosts, URL prefixes) of a file; `changed` is part of the cache's key only."""
     hosts, prefixes = set(), set()
-    for line in _listed_lines(path):
-        host, tail = parts_of(line)
-        if tail.strip("/"):
-            prefixes.add(f"{host}/{tail.partition('?')[0].strip('/')}")
-        elif host:
-            hosts.add(host)
-        else:
-            hosts.add(line.strip("/."))  # a bare top-level domain
+    for number, line in _listed_lines(path):
+        first, *named = re.split(r"\s#", line)[0].split()
+        for entry in named if named and _is_address(first) else [" ".join([first, *named])]:
+            host, tail = _entry(entry)
+            if not host:
+                hint = "one host, domain or URL with a path per line, such as spam.example or site.example/spam"
+                raise SpecError(f"'{line[:200]}' can match no URL", where=f"{path}:{number}", hint=hint)
+            if tail:
+                prefixes.add(f"{host}/{tail}")
+            else:
+                hosts.add(host)
     return frozenset(hosts), frozenset(prefixes)
+
+
+def _entry(entry: str) -> tuple[str, str]:
+    """Return (host in lower case, path without slashes around it) of an entry of a block list; ("", "") if it can match nothing."""
+    bare = entry.strip("[]").lower()
+    if _is_address(bare):
+        return bare, ""
+    host, tail = parts_of(re.sub(r"^\*?\.", "", entry))
+    path, query, _ = tail.partition("?")
+    if not host and _LISTED_HOST.fullmatch(bare.strip("/.")):
+        return bare.strip("/."), ""  # a bare top-level domain
+    if not (_LISTED_HOST.fullmatch(host) or _is_address(host)) or "*" in path or (query and not path.strip("/")):
+        return "", ""
+    return host, path.strip("/")
 
 
 @functools.lru_cache(maxsize=8)
 def _word_list(path: Path, changed: int) -> frozenset[str]:
-    return frozenset(_listed_lines(path))
+    return frozenset(line.lower() for _, line in _listed_lines(path))

@@ -143,24 +143,31 @@ def evaluate_command(folder: Path) -> dict[str, Any]:
     return evaluate(np.concatenate(scores) if scores else np.zeros(0), table.column("positive").to_numpy(), model.spec.threshold)
 
 
-def score_command(folder: Path, file: Path, text: str = "text") -> Iterator[dict[str, Any]]:
-    """`curate classifier score`: yield each object of a JSON-lines file with `score` and `raw` added, in its order."""
+def score_command(folder: Path, file: Path, text: str = "text", name: str | None = None) -> Iterator[dict[str, Any]]:
+    """`curate classifier score`: yield each object of a JSON-lines file with `score` and `raw` added, in its order.
+
+    With `name` they stand in an object of that name, as a classify step has them. Raises InputError where a field has that name already.
+    """
     model = load(folder)
     waiting: list[dict[str, Any]] = []
     for number, row in read_lines(file):
         if not isinstance(row.get(text), str):
             raise InputError(f"field '{text}' is not a text", where=f"{file}:{number}", hint=f"fields here: {', '.join(sorted(row))[:200]}")
+        taken = [field for field in ([name] if name else SCORE.names) if field in row]
+        if taken:
+            hint = "put the scores into an object of another name: --name quality"
+            raise InputError(f"has a field '{taken[0]}' already", where=f"{file}:{number}", hint=hint)
         waiting.append(row)
         if len(waiting) == _ROWS_AT_ONCE:
-            yield from _scored(waiting, text, model)
+            yield from _scored(waiting, text, model, name)
             waiting = []
-    yield from _scored(waiting, text, model)
+    yield from _scored(waiting, text, model, name)
 
 
-def _scored(rows: list[dict[str, Any]], text: str, model: Model) -> Iterator[dict[str, Any]]:
+def _scored(rows: list[dict[str, Any]], text: str, model: Model, name: str | None) -> Iterator[dict[str, Any]]:
     texts = pa.array([row[text].encode("utf-8", "replace").decode() for row in rows], pa.string())
     for row, result in zip(rows, score(pa.RecordBatch.from_arrays([texts], names=["text"]), model).to_pylist(), strict=True):
-        yield row | result
+        yield row | ({name: result} if name else result)
 
 
 def _raw(engine: Scorer, part: Labeled, spec: Classifier) -> NDArray[np.float64]:

@@ -29,6 +29,7 @@ def add(verbs: Any, verb: Verb) -> None:
     one.add_argument("folder", type=Path, help="the folder of a trained classifier")
     one.add_argument("file", type=Path, help="a .jsonl file, compressed or not")
     one.add_argument("--text", default="text", help="the field that holds the text (default: text)")
+    one.add_argument("--name", help="put the scores into an object of this name, as a run does; for lines with fields score or raw of their own")
 
 
 def train(arguments: argparse.Namespace) -> None:
@@ -59,12 +60,21 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 def score(arguments: argparse.Namespace) -> None:
     """`curate classifier score DIR FILE`."""
-    import msgspec
-
     from curate.classify.model import score_command
 
-    for row in score_command(arguments.folder, arguments.file, arguments.text):
-        sys.stdout.write(msgspec.json.encode(row).decode() + "\n")
+    for row in score_command(arguments.folder, arguments.file, arguments.text, arguments.name):
+        sys.stdout.write(_json(row) + "\n")
+
+
+def _json(row: dict[str, Any]) -> str:
+    import json
+
+    import msgspec
+
+    try:
+        return msgspec.json.encode(row).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can say
+        return json.dumps(row, separators=(",", ":"))
 
 
 def _print(measured: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import time
 
 import pyarrow as pa
 import pytest
@@ -130,6 +132,37 @@ def test_pii_counts() -> None:
     assert rows[3]["ibans"] == 2
     assert rows[4]["credit_cards"] == 2
     assert all(value == 0 for row in rows[5:] for value in row.values())
+
+
+CARDS = [
+    "4111111111111111", "4222222222222", "5555555555554444", "2223003122003222", "378282246310005", "6011111111111117", "30569309025904",
+    "3530111333300000", "6200000000000005", "6759649826438453", "5000550000000029", "4111 1111 1111 1111", "4111-1111-1111-1111", "3782 822463 10005",
+    "3056 930902 5904", "4111 1111 1111 1111 12/25", "no. 1234: 4111 1111 1111 1111, 123",
+]  # fmt: skip
+NUMBERS = [
+    "6929 8303 3640 7551 8559", "8559 4111 1111 1111 1111", "4111-1111-1111-1111-8559",  # rows of numbers, of which four would be a card's
+    "4111 11111111 1111", "4111 1111-1111 1111", "41111 11111 11111 1", "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1",
+    "3.4111111111111111", "4111111111111111.5", "4006381333931", "490154203237518", "7992739871300000002",  # a bar code, a phone's IMEI, no issuer
+]  # fmt: skip
+
+
+def test_cards_are_told_from_rows_of_numbers() -> None:
+    counts = [row["credit_cards"] for row in measured("pii", *CARDS, *NUMBERS)]
+    assert counts == [1] * len(CARDS) + [0] * len(NUMBERS)
+
+
+def test_a_table_of_numbers_has_no_cards() -> None:
+    draw = random.Random(2)
+    for low, high, columns in ((1000, 9999, 5), (10_000, 99_999, 4), (1000, 99_999, 9)):
+        table = "\n".join("Town " + " ".join(str(draw.randint(low, high)) for _ in range(columns)) for _ in range(1000))
+        assert measured("pii", table)[0]["credit_cards"] == 0
+
+
+def test_pii_takes_a_line_of_many_addresses() -> None:
+    began = time.process_time()
+    (row,) = measured("pii", " ".join(f"{11 + k % 80}.{k % 250}.{k * 7 % 250}.{1 + k % 200}" for k in range(8_000)))
+    assert row["ip_addresses"] == 8_000
+    assert time.process_time() - began < 2, "linear in the matches"
 
 
 def test_large_strings_are_taken() -> None:

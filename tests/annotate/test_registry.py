@@ -11,6 +11,7 @@ import pytest
 
 from curate import annotate, edit
 from curate.errors import CurateError, SpecError
+from curate.select import Rules
 
 BATCH = pa.record_batch(
     {"id": ["a", "b", "c"], "text": pa.array(["Some text, and the rest of it.", "", None]), "url": ["https://a.example/", None, "x"]}
@@ -40,6 +41,11 @@ def shout(batch, *, times: int):
 
 def dropping(batch):
     return batch.slice(1)
+
+def dividing(batch):
+    share = pa.array([float("nan"), 0.5, None][: batch.num_rows], pa.float64())
+    inner = pa.StructArray.from_arrays([share], fields=[pa.field("share", pa.float64(), nullable=False)])
+    return pa.StructArray.from_arrays([share, inner], names=["share", "inner"], mask=pa.array([False, False, True][: batch.num_rows]))
 
 def turning(batch, *, angle: complex = 1j):
     return batch
@@ -142,3 +148,11 @@ def test_listed_files_count_for_the_key(folder: Path) -> None:
     (folder / "blocked.txt").write_text("a.example\n")
     assert annotate.files("site", {"blocklist": "blocked.txt"}, folder) == [folder / "blocked.txt"]
     assert annotate.files("site", {}, folder) == []
+
+
+def test_a_measure_that_is_not_a_number_is_unknown(folder: Path) -> None:
+    found = annotate.annotate(BATCH, "./steps.py:dividing", None, folder)
+    assert found.to_pylist() == [{"share": None, "inner": {"share": None}}, {"share": 0.5, "inner": {"share": 0.5}}, None]
+    assert annotate.annotate(BATCH.slice(1, 1), "./steps.py:dividing", None, folder).type == found.type
+    batch = BATCH.append_column("ours", found)
+    assert Rules({"high": "ours.share > 0.9", "also": "ours.inner.share >= 0.9"}, batch.schema).decide(batch) == [[], [], []]

@@ -12,6 +12,7 @@ import pytest
 from curate.annotate import annotate
 from curate.annotate.license import recognized
 from curate.annotate.site import parts_of, registered_domain
+from curate.errors import SpecError
 
 
 def row(name: str, meta: Any, **columns: str | None) -> dict[str, Any]:
@@ -80,6 +81,39 @@ def test_licenses_by_url_and_name(claim: str, name: str | None) -> None:
     assert recognized(claim) == name
 
 
+@pytest.mark.parametrize(
+    ("claim", "name"),
+    [
+        ("CC BY-NonCommercial 4.0", "CC-BY-NC-4.0"), ("CC BY Non-Commercial", "CC-BY-NC"), ("cc-by-non-commercial", "CC-BY-NC"),
+        ("CC BY-NoDerivs 3.0", "CC-BY-ND-3.0"), ("CC BY\u2011NC\u2011SA 4.0", "CC-BY-NC-SA-4.0"), ("CC BY\u2013NC", "CC-BY-NC"), ("CC BY/NC", "CC-BY-NC"),
+        ("CC BY (NC)", "CC-BY-NC"), ("CC-BY_NC", "CC-BY-NC"), ("CC BY, NC", "CC-BY-NC"), ("CC-BY-4.0+NC", "CC-BY-NC-4.0"), ("CC BY\u00adNC", "CC-BY-NC"),
+        ("Creative Commons Attribution-NonCommercial 4.0", "CC-BY-NC-4.0"), ("http://creativecommons.org/licenses/by/nc/4.0", "CC-BY-NC-4.0"),
+        ("CC-BY-4.0 AND CC-BY-NC-4.0", None), ("Apache-2.0 WITH Commons-Clause", None), ("MIT AND CC-BY-NC-4.0", None), ("not public domain", None),
+        ("BSD-3-Clause-No-Nuclear-License", None), ("BSD-3-Clause-Clear", None), ("CC BY 4.0, no commercial use", None), ("CC BY\u2212NC", None),
+        ("CC BY 4.0 unless otherwise noted", None), ("images CC BY 4.0", None), ("CC BY 4.0; all rights reserved", None), ("\xa9 MIT 2020", None),
+        ("CC BY 4.0 " + " " * 490 + "for schools", None), ("GPL-2.0 WITH Classpath-exception-2.0", "GPL"),
+    ],
+)  # fmt: skip
+def test_what_may_restrict_a_license_is_not_overlooked(claim: str, name: str | None) -> None:
+    assert recognized(claim) == name
+    assert claims(license=claim)[2] is (False if name else None)
+
+
+@pytest.mark.parametrize(
+    ("claim", "name"),
+    [
+        ("Creative Commons Attribution-ShareAlike 4.0 International License", "CC-BY-SA-4.0"), ("CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)", "CC-BY-4.0"),
+        ("This work is licensed under a Creative Commons Attribution 4.0 International License.", "CC-BY-4.0"), ("CC BY-SA 3.0 DE", "CC-BY-SA-3.0"),
+        ("CC0 1.0 Universal (CC0 1.0) Public Domain Dedication", "CC0-1.0"), ("The MIT License (MIT)", "MIT"), ("https://spdx.org/licenses/MIT.html", "MIT"),
+        ("MIT OR Apache-2.0", "MIT"), ("Apache License, Version 2.0", "Apache-2.0"), ("Apache-2.0 WITH LLVM-exception", "Apache-2.0"), ("GFDL-1.3-or-later", "GFDL"),
+        ("//creativecommons.org/licenses/by/3.0/us/?ref=chooser-v1", "CC-BY-3.0"), ("bsd", "BSD-3-Clause"), ("0BSD", "0BSD"),
+    ],
+)  # fmt: skip
+def test_a_permissive_license_is_recognized_in_plain_words(claim: str, name: str) -> None:
+    assert recognized(claim) == name
+    assert claims(license=claim)[2] is True
+
+
 def claims(*found: tuple[str, str], license: str | None = None) -> tuple[Any, ...]:
     meta = {"html": {"license": [{"via": via, "url": url} for via, url in found]}}
     result = row("license", meta, claimed_license=license)
@@ -128,6 +162,39 @@ def test_license_of_the_source() -> None:
 def test_hosts_and_domains(url: str, host: str, domain: str | None) -> None:
     assert parts_of(url)[0] == host
     assert (registered_domain(host) if host else None) == domain
+
+
+def blocked(folder: Path, lines: str, *urls: str) -> list[bool]:
+    (folder / "blocked.txt").write_text(lines, encoding="utf-8")
+    batch = pa.record_batch({"text": ["x"] * len(urls), "url": pa.array(urls)})
+    return [row["blocked"] for row in annotate(batch, "site", {"blocklist": "blocked.txt"}, folder).to_pylist()]
+
+
+def test_paths_of_a_block_list_keep_their_case(tmp_path: Path) -> None:
+    lines = "Site.example/Forum\nHTTPS://Other.example/A/b/\n"
+    urls = ["https://site.example/Forum/x", "https://site.example/forum/x", "http://OTHER.example/A/b/c", "http://other.example/a/b/c"]
+    assert blocked(tmp_path, lines, *urls) == [True, False, True, False]
+
+
+def test_hosts_files_and_stars_are_understood(tmp_path: Path) -> None:
+    lines = (
+        "\ufeff127.0.0.1 localhost\n::1 ip6-localhost\n0.0.0.0 Spam.example ads.example # both\n\t0.0.0.0\ttracker.example\n*.evil.example\n"
+        ".dotted.example\n198.51.100.7\n[2001:db8::1]\nport.example:8080/x\nm\xfcnchen.example\nunder_score.example\n"
+    )
+    urls = [
+        "http://spam.example/", "http://a.ads.example/x", "http://tracker.example", "http://a.evil.example", "http://evil.example/", "http://dotted.example/",
+        "http://198.51.100.7/", "http://[2001:db8::1]/", "http://port.example/x/y", "http://m\xfcnchen.example/", "http://under_score.example/",
+    ]  # fmt: skip
+    assert blocked(tmp_path, lines, *urls, "http://good.example/", "http://port.example/y") == [True] * len(urls) + [False, False]
+
+
+@pytest.mark.parametrize(
+    "line", ["||evil.example^", "two words", "a.*.example", "site.example/x*", "site.example/?id=3", "http://", "evil..example", "https:///x"]
+)
+def test_a_line_that_can_match_nothing_is_named(tmp_path: Path, line: str) -> None:
+    with pytest.raises(SpecError, match=r"blocked\.txt:3") as caught:
+        blocked(tmp_path, f"fine.example\n\n{line}\n", "http://evil.example/")
+    assert "can match no URL" in str(caught.value)
 
 
 def test_block_list_and_words(tmp_path: Path) -> None:

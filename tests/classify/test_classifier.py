@@ -18,6 +18,7 @@ from conftest import documents, write_corpus
 from curate.classify.labels import gather, part_of
 from curate.classify.model import evaluate_command, load, score, score_command, train, train_command
 from curate.classify.stage import classify
+from curate.cli import main
 from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline
 from curate.errors import InputError, SpecError
@@ -270,6 +271,19 @@ def test_scoring_a_file(root: Path) -> None:
     (root / "many.jsonl").write_text('{"text": "\\ud800 half"}\n{"body": "x"}\n')
     with pytest.raises(InputError, match="many.jsonl:2: field 'text' is not a text"):
         list(score_command(root / "out", root / "many.jsonl"))
+
+
+def test_what_a_line_had_is_still_there(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_command(root / "classifiers" / "quality.yaml", root, root / "out")
+    line = r'{"text":"some words","title":"\ud800 half","score":7}'
+    (root / "scored.jsonl").write_text(f'{{"text":"\xe9"}}\n{line}\n', encoding="utf-8")
+    command = ["classifier", "score", str(root / "out"), str(root / "scored.jsonl")]
+    assert main(command) == 3
+    assert "scored.jsonl:2: has a field 'score' already" in capsys.readouterr().err
+    assert main([*command, "--name", "quality"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith('{"text":"\xe9","quality":{"score":')
+    assert second.startswith(line[:-1] + ',"quality":{"score":')
 
 
 # ── the step ──────────────────────────────────────────────────────────────────────────────────────────────────
