@@ -22,7 +22,7 @@ import pytest
 from curate import workflow
 from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline
-from curate.errors import CurateError, SpecError
+from curate.errors import CurateError, InputError, SpecError
 from curate.explain import as_text, explain
 from curate.funnel import funnel, open_run
 from curate.lock import locked
@@ -267,6 +267,37 @@ def test_explain_shows_scores_margins_and_survivors(project: Path) -> None:
     assert explain(folder, near[0].id[:12])[0].id == near[0].id
     with pytest.raises(CurateError, match="no document"):
         explain(folder, "https://example.org/nowhere")
+
+
+def without_together(project: Path) -> None:
+    """Leave the steps of single sources, which are quick."""
+    change(project, SPEC[SPEC.index("together:") :], "")
+
+
+def test_explain_reads_what_an_incomplete_run_left_and_says_what_is_damaged(project: Path) -> None:
+    without_together(project)
+    folder = run(project)
+    whole = as_text(explain(folder, "https://example.org/part-0.jsonl/30")[0])
+    for manifest in folder.rglob("manifest.json"):
+        manifest.unlink()
+    assert as_text(explain(folder, "https://example.org/part-0.jsonl/30")[0]) == whole
+    os.truncate(next((folder / "web/02-annotate").glob("part-0*.parquet")), 500)
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        explain(folder, "https://example.org/part-0.jsonl/30")
+    assert "02-annotate" in caught.value.where
+    assert caught.value.hint.startswith("curate verify")
+
+
+def test_a_project_in_a_folder_that_looks_like_a_pattern_reads_its_own_data(project: Path, tmp_path: Path) -> None:
+    """`[12]` in a path is a name, unless the pattern of a spec has it."""
+    without_together(project)
+    shutil.copytree(project, tmp_path / "crawl1")
+    project = project.rename(tmp_path / "crawl[12]")
+    (project / "data/notes/a.txt").write_text("What stands in this project alone.")
+    folder = run(project)
+    (note,) = (path for path in (folder / "notes/01-ingest").glob("a-*.parquet"))
+    assert pq.read_table(note)["text"].to_pylist() == ["What stands in this project alone."]
+    assert "dropped as too_short" in as_text(explain(folder, "https://example.org/part-0.jsonl/30")[0])
 
 
 def command(project: Path, *options: str) -> subprocess.Popen[bytes]:
