@@ -100,6 +100,7 @@ class Work(msgspec.Struct, frozen=True):
     checksums: list[str]
     options: dict[str, Any] = {}
     rows: int | None = None
+    seen: list[tuple[int, int]] = []
 
 
 def shard_work(corpus: Corpus, **options: Any) -> list[Work]:
@@ -122,7 +123,7 @@ def make_plan(stage: str, function: str, folder: Path, options: dict[str, Any], 
     tasks = []
     for one in work:
         key = hash_of(stage, function, told, code, one.name, one.checksums, relocatable(one.options, folder))
-        tasks.append(Task(one.name, one.inputs, key, one.options, one.rows))
+        tasks.append(Task(one.name, one.inputs, key, one.options, one.rows, one.seen))
     names = [task.name for task in tasks]
     if len(set(names)) != len(names):
         raise InputError(f"two inputs would write the same shard of {stage}", where=str(folder))
@@ -319,7 +320,8 @@ class _Worker:
     def ask(self, number: int, job: Job, suspects: Suspects) -> None:
         self.job, self.moved = number, (time.monotonic(), (-1, -1))
         POSITION.pack_into(self._map, 0, -1, -1)
-        request = {"plan": f"{job[0].folder}/plan.json", "key": job[0].tasks[job[1]].key, "task": job[1], "suspects": suspects}
+        task = job[0].tasks[job[1]]
+        request = {"plan": f"{job[0].folder}/plan.json", "key": task.key, "seen": task.seen, "task": job[1], "suspects": suspects}
         try:
             self.stdin.write(msgspec.json.encode(request) + b"\n")
             self.stdin.flush()

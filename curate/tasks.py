@@ -55,6 +55,7 @@ class Task(msgspec.Struct, frozen=True):
     key: str
     options: dict[str, Any] = {}
     rows: int | None = None  # documents in the input, where it is known: the ledger must agree
+    seen: list[tuple[int, int]] = []  # of inputs that anybody may change: size and mtime_ns when they were hashed; in no key
 
 
 class Plan(msgspec.Struct, frozen=True):

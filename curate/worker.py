@@ -16,9 +16,12 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
+
+if TYPE_CHECKING:
+    from curate.tasks import Task
 
 POSITION = struct.Struct("<qq")
 
@@ -57,6 +60,11 @@ def _single_threaded() -> None:
     pa.set_io_thread_count(1)
 
 
+def _differs(task: Task, request: dict[str, Any]) -> bool:
+    """Tell whether a task of a plan that was read before is not the one that is asked for."""
+    return bool(task.key != request["key"] or msgspec.to_builtins(task.seen) != request["seen"])
+
+
 def serve(requests: BinaryIO, answers: BinaryIO, watch: FileWatch) -> None:
     """Answer requests until there are no more."""
     from curate.errors import CurateError
@@ -68,7 +76,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, watch: FileWatch) -> None:
         answer: dict[str, Any]
         try:
             name = request["plan"]
-            if name not in plans or plans[name].tasks[request["task"]].key != request["key"]:
+            if name not in plans or _differs(plans[name].tasks[request["task"]], request):
                 plans[name] = msgspec.json.decode(Path(name).read_bytes(), type=Plan)
             suspects = msgspec.convert(request["suspects"], Suspects)
             watch.at(-1, -1)

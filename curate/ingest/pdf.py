@@ -20,18 +20,14 @@ _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:(Z)|([+
 
 
 def read(path: Path, options: Ocr) -> Iterator[Record | Unreadable]:
-    """Yield the one record of a PDF, or the reason why there is none."""
+    """Yield the one record of a PDF, or the reason why there is none. Raises OSError where the file is not to be had: no fault of the PDF's."""
     from curate.ocr.reader import read_pdf
 
-    try:
-        size = path.stat().st_size
-        if size > options.limits.max_megabytes * 2**20:
-            yield Unreadable(0, size, "larger than max_megabytes")
-            return
-        data = path.read_bytes()
-    except OSError as error:
-        yield Unreadable(0, 0, f"cannot be read: {error.strerror}")
+    size = path.stat().st_size
+    if size > options.limits.max_megabytes * 2**20:
+        yield Unreadable(0, size, "larger than max_megabytes")
         return
+    data = path.read_bytes()
     found = read_pdf(data, options)
     if found.error is not None:
         yield Unreadable(0, len(data), found.error)
