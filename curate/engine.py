@@ -31,9 +31,9 @@ from curate.errors import CurateError, InputError
 from curate.ledger import check_budget, total
 from curate.specs.workflow import Budget
 from curate.tasks import BETWEEN, WHOLE, Plan, Receipt, Suspects, Task, finished, hash_of, read_receipt, receipt_path, run_task
-from curate.worker import POSITION
+from curate.worker import BEATS, POSITION, WATCH_BYTES
 
-HANG_SECONDS = 1800  # a worker that stays on one record for so long is stopped, as if the record had killed it
+HANG_SECONDS = 1800  # a worker that stays on one record for so long, without a beat, is stopped, as if the record had killed it
 MAX_DEATHS = 4  # of one task, beyond those that a record has answered for
 THREAD_VARIABLES = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")]
 
@@ -291,11 +291,11 @@ class _Worker:
     def __init__(self, number: int, scratch: Path, log: Path) -> None:
         self.job: int | None = None
         self.hung = False  # and was stopped for it
-        self.moved = (time.monotonic(), (-1, -1))
+        self.moved = (time.monotonic(), (-1, -1, 0))
         path = scratch / f"watch-{number}"
-        path.write_bytes(POSITION.pack(-1, -1))
+        path.write_bytes(POSITION.pack(-1, -1) + BEATS.pack(0))
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), POSITION.size)
+            self._map = mmap.mmap(file.fileno(), WATCH_BYTES)
         self.log = log
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
         # A worker finds modules where this process does, and nowhere else: not in the folder that the command happens to run in.
@@ -318,7 +318,7 @@ class _Worker:
         return batch, row
 
     def ask(self, number: int, job: Job, suspects: Suspects) -> None:
-        self.job, self.moved = number, (time.monotonic(), (-1, -1))
+        self.job, self.moved = number, (time.monotonic(), (-1, -1, 0))
         POSITION.pack_into(self._map, 0, -1, -1)
         task = job[0].tasks[job[1]]
         request = {"plan": f"{job[0].folder}/plan.json", "key": task.key, "seen": task.seen, "task": job[1], "suspects": suspects}
@@ -329,9 +329,9 @@ class _Worker:
             return  # it is dead, which the end of its output will tell
 
     def hangs(self) -> bool:
-        now, position = time.monotonic(), self.position()
-        if position != self.moved[1] or position[0] < 0:
-            self.moved = (now, position)
+        now, sign = time.monotonic(), (*self.position(), *BEATS.unpack_from(self._map, POSITION.size))
+        if sign != self.moved[1] or sign[0] < 0:
+            self.moved = (now, sign)
         return now - self.moved[0] > HANG_SECONDS
 
     def stop(self) -> None:

@@ -92,11 +92,18 @@ class Watch(Protocol):
         BETWEEN or less: reading or writing, which no record answers for; BETWEEN - n is said after n records.
         """
 
+    def beat(self) -> None:
+        """Say that work goes on at the same place, which may take long: a worker without a sign of life is stopped."""
+
 
 class Unwatched:
     """The watch of a task that runs without a supervisor."""
 
     def at(self, batch: int, row: int) -> None:
+        """Say nothing."""
+        return
+
+    def beat(self) -> None:
         """Say nothing."""
         return
 
@@ -158,6 +165,10 @@ class Output:
         """
         number, self._next_batch = self._next_batch, self._next_batch + 1
         yield from self._one_by_one(items, number, function, lambda item, error: self.quarantine(error, **place(item)))
+
+    def beat(self) -> None:
+        """Say that the task is alive, from where one record takes long for good reasons and has limits of its own."""
+        self._watch.beat()
 
     def _one_by_one(self, items: Iterable[T], number: int, function: Callable[[T], R], fail: Callable[[T, str], None]) -> Iterator[tuple[T, R]]:
         """Yield (item, function(item)); the watch is on an item only while the function has it."""

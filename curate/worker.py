@@ -23,19 +23,27 @@ import msgspec
 if TYPE_CHECKING:
     from curate.tasks import Task
 
-POSITION = struct.Struct("<qq")
+POSITION = struct.Struct("<qq")  # batch, row
+BEATS = struct.Struct("<q")  # after it
+WATCH_BYTES = POSITION.size + BEATS.size
 
 
 class FileWatch:
-    """A watch that the parent can read after this process is gone: two integers in a shared memory map."""
+    """A watch that the parent can read after this process is gone: three integers in a shared memory map."""
 
     def __init__(self, path: Path) -> None:
+        self._beats = 0
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), POSITION.size)
+            self._map = mmap.mmap(file.fileno(), WATCH_BYTES)
 
     def at(self, batch: int, row: int) -> None:
         """Say that row `row` of batch `batch` comes next."""
         POSITION.pack_into(self._map, 0, batch, row)
+
+    def beat(self) -> None:
+        """Say that work goes on at the same place."""
+        self._beats += 1
+        BEATS.pack_into(self._map, POSITION.size, self._beats)
 
 
 def die_with_parent(parent: int) -> None:

@@ -83,6 +83,21 @@ def dies_while_reading(task: Task, options: dict, out: Output) -> None:
             out.note("seen", 1)
 
 
+def reads_slowly(task: Task, options: dict, out: Output) -> None:
+    """Take two seconds to read one item, with signs of life."""
+    corpus = Corpus.open(task.inputs[0])
+    out.empty(corpus.schema())
+
+    def reading() -> Iterator[pa.RecordBatch]:
+        for _ in range(20):
+            out.beat()
+            time.sleep(0.1)
+        yield from corpus.batches(task.name)
+
+    for _, batch in out.map(reading(), lambda batch: batch):
+        out.write(batch)
+
+
 def dies_while_writing(task: Task, options: dict, out: Output) -> None:
     """Die with a batch that its function has done well with."""
     corpus = Corpus.open(task.inputs[0])

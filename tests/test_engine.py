@@ -170,6 +170,12 @@ def test_a_document_answers_for_a_kill_from_outside_only_at_the_third(tmp_path: 
     assert (manifest.ledger.kept, manifest.ledger.errored) == (3 - errored, errored)
 
 
+def test_a_slow_reader_that_gives_signs_of_life_is_not_stopped(tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.engine.HANG_SECONDS", 0.5)
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})
+    assert complete(plan_of(corpus, tmp_path / "out", function="reads_slowly"), context, source="web", code={}).ledger.kept == 1
+
+
 def test_a_worker_that_dies_at_once_is_shown_with_its_last_words(tmp_path: Path, context: Context) -> None:
     corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})
     with pytest.raises(TaskError) as caught:

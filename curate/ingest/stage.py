@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
             return to_document(item, source, name, spec) if isinstance(item, Record) else item
 
         with unchanged(path, seen):
-            for item, result in out.each(_read(path, spec, ocr), convert, place):
+            for item, result in out.each(_read(path, spec, ocr, out.beat), convert, place):
                 if isinstance(result, Skipped):
                     for what, count in result.counts.items():
                         skipped[what] = skipped.get(what, 0) + count
@@ -115,11 +115,11 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
         out.note("skipped_records", dict(sorted(skipped.items())))
 
 
-def _read(path: Path, spec: Ingest, ocr: dict[str, Any] | None) -> Iterator[Record | Unreadable | Skipped]:
+def _read(path: Path, spec: Ingest, ocr: dict[str, Any] | None, beat: Callable[[], None]) -> Iterator[Record | Unreadable | Skipped]:
     if ocr is not None:
         from curate.ingest.pdf import read as read_pdf
 
-        return read_pdf(path, msgspec.convert(ocr, Ocr))
+        return read_pdf(path, msgspec.convert(ocr, Ocr), beat)
     from curate.ingest.read import read
 
     return read(spec.given()[0], path, spec)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,6 +56,7 @@ class PdfReader:
     """A worker, started when first needed. A context manager; not for use by several threads at once."""
 
     def __init__(self) -> None:
+        self.beat: Callable[[], None] = lambda: None  # called while the worker works, within its limits
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
         self._buffer = bytearray()
@@ -105,6 +107,7 @@ class PdfReader:
         pipe = process.stdout.fileno()
         deadline = time.monotonic() + WALL_PER_CPU * limits.max_page_seconds
         while (frame := self._next_frame()) is None:
+            self.beat()
             if select.select([pipe], [], [], WATCH_SECONDS)[0]:
                 received = os.read(pipe, 1 << 20)
                 if not received:
@@ -258,12 +261,16 @@ def assemble(pages: list[PageRead], remove_furniture: bool) -> tuple[str, list[d
     return PAGE_BREAK.join(parts), entries
 
 
-def read_pdf(data: bytes, options: Ocr) -> PdfResult:
-    """Read one PDF with this process's own worker, which is started when first needed and ends with the process."""
+def read_pdf(data: bytes, options: Ocr, beat: Callable[[], None] | None = None) -> PdfResult:
+    """Read one PDF with this process's own worker, which is started when first needed and ends with the process.
+
+    `beat` is called about four times a second while the worker works within its limits of time.
+    """
     reader = _readers.get(os.getpid())
     if reader is None:
         reader = _readers[os.getpid()] = PdfReader()
         atexit.register(reader.close)
+    reader.beat = beat or (lambda: None)
     return reader.read(data, options)
 
 

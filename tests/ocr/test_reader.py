@@ -9,10 +9,13 @@ import pymupdf
 import pytest
 from pdf_files import PROSE, encrypted, hostile_pdf, scan_pdf, shift, text_pdf
 
+from curate.corpus import Corpus
+from curate.engine import Context, Local
 from curate.ocr import messages
 from curate.ocr import reader as reading
 from curate.ocr.reader import PdfReader
 from curate.specs.ocr import Limits, Ocr
+from curate.workflow import Run
 
 TEXT_ONLY = Ocr(engine="none", limits=Limits(max_page_seconds=1, max_megabytes=400))
 
@@ -202,6 +205,24 @@ def test_the_worker_ends_when_its_parent_is_killed(tmp_path):
     while _is_running(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _is_running(worker)
+
+
+def test_a_pdf_within_its_limits_is_no_hanging_worker(tmp_path, monkeypatch):
+    """A document may take hours where a worker without a sign of life is stopped after half of one."""
+    monkeypatch.setattr("curate.engine.HANG_SECONDS", 0.5)
+    for folder in ("workflows", "ocr"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "workflows/w.yaml").write_text("name: w\nsources:\n  a:\n    - ingest: {pdf: ./../slow.pdf}\n")
+    (tmp_path / "ocr/default.yaml").write_text("engine: none\nlimits: {max_page_seconds: 1}\n")
+    (tmp_path / "slow.pdf").write_bytes(hostile_pdf("fan_out", good_pages=1))
+    engine = Local(1, tmp_path / "logs")
+    try:
+        Run(tmp_path / "workflows/w.yaml", Context(engine), lambda line: None)()
+    finally:
+        engine.close()
+    corpus = Corpus.open(tmp_path / "runs/w/a/01-ingest")
+    ((shard, _),) = corpus.shards.items()
+    assert [row["text"] for batch in corpus.batches(shard) for row in batch.to_pylist()] == ["Sound page 2"]
 
 
 def test_the_worker_has_no_network():
