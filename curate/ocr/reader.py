@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import msgspec
 
-from curate.errors import CurateError
+from curate.errors import CurateError, MissingExtra
 from curate.ocr import layout, messages
 from curate.ocr.engines import WALL_PER_CPU, resolve_engine
 from curate.ocr.messages import PageRead
@@ -69,7 +69,7 @@ class PdfReader:
         self.close()
 
     def read(self, data: bytes, options: Ocr) -> PdfResult:
-        """Read one PDF. Raises CurateError where no worker can be started at all, or the engine is not installed."""
+        """Read one PDF. Raises CurateError where no worker can be started at all, or the engine is not installed or does not start."""
         options = msgspec.structs.replace(options, engine=resolve_engine(options))
         return _Reading(self, data, options).run()
 
@@ -158,7 +158,7 @@ class PdfReader:
             return WorkerDied("too_much_memory", "exceeded memory")
         if code < 0:
             return WorkerDied("crashed", f"crashed (signal {-code})")
-        if self._pages_read == 0 and "ModuleNotFoundError" in said:
+        if self._pages_read == 0 and ("ModuleNotFoundError" in said or "ImportError" in said):
             raise CurateError("the process that reads PDFs does not start", hint=said)
         return WorkerDied("crashed", f"crashed (exit code {code})")
 
@@ -213,6 +213,11 @@ class _Reading:
                 self.opened = message
             elif isinstance(message, messages.OcrBegun):
                 self.begun = message
+            elif isinstance(message, messages.EngineFailed):
+                if self.reader.is_fresh:
+                    raise _broken(self.options.engine, message.error)
+                self.reader.close()  # what it has read may be to blame, by the memory that it took
+                raise WorkerDied("crashed", message.error)
             elif isinstance(message, PageRead):
                 self.pages.append(message)
                 self.seconds += message.seconds
@@ -272,6 +277,11 @@ def read_pdf(data: bytes, options: Ocr, beat: Callable[[], None] | None = None) 
         atexit.register(reader.close)
     reader.beat = beat or (lambda: None)
     return reader.read(data, options)
+
+
+def _broken(engine: str, error: str) -> MissingExtra:
+    hint = "mend its installation, or name another engine in the OCR spec; the same command goes on from here"
+    return MissingExtra(f"the OCR engine {engine} does not start: {error}", hint=hint)
 
 
 def resident_megabytes(pid: int) -> float:

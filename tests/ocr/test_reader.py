@@ -11,6 +11,7 @@ from pdf_files import PROSE, encrypted, hostile_pdf, scan_pdf, shift, text_pdf
 
 from curate.corpus import Corpus
 from curate.engine import Context, Local
+from curate.errors import CurateError, MissingExtra
 from curate.ocr import messages
 from curate.ocr import reader as reading
 from curate.ocr.reader import PdfReader
@@ -177,6 +178,26 @@ def test_ocr_reads_a_scan_a_shifted_font_and_a_page_on_its_side():
     assert spans == ["Clear print on paper a second line of it"] * 2 + ["Turned on its side"]
     assert [page["rotation"] for page in result.pages] == [0, 0, 270]
     assert all(page["engine"] == "rapidocr" and page["confidence"] > 0.9 and page["engine_version"] for page in result.pages)
+
+
+def test_an_engine_that_does_not_start_stops_the_run_and_is_no_gap_of_a_page(tmp_path, monkeypatch):
+    """Such as OpenCV on a machine without libGL: once that is mended, the page must be read."""
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    document = pymupdf.open("pdf", text_pdf(PROSE))
+    document.insert_pdf(pymupdf.open("pdf", scan_pdf("Clear print on paper")))
+    monkeypatch.syspath_prepend(tmp_path)
+    with PdfReader() as reader:
+        with pytest.raises(MissingExtra, match=r"rapidocr does not start: ImportError: libGL\.so\.1") as caught:
+            reader.read(document.tobytes(), Ocr())
+        assert "the same command goes on" in caught.value.hint
+        assert reader.read(text_pdf(PROSE), Ocr()).text == PROSE  # which needs no engine
+
+
+def test_a_library_of_pdfs_that_does_not_load_stops_the_run(tmp_path, monkeypatch):
+    (tmp_path / "pymupdf.py").write_text("raise ImportError('libstdc++.so.6: version not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with PdfReader() as reader, pytest.raises(CurateError, match="does not start"):
+        reader.read(text_pdf(PROSE), TEXT_ONLY)
 
 
 def test_the_worker_ends_when_its_parent_is_killed(tmp_path):
