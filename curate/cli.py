@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("spec", type=Path, help="a workflow spec")
     workers = "worker processes (default: one per core; 0: none, in this process)"
     verb.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help=workers)
+    verb.add_argument("--retry-failed", action="store_true", help="do the tasks with quarantined documents again, once their cause is mended")
     verb.add_argument("--quiet", action="store_true", help="print the funnel only")
 
     verb = _verb(verbs, "status", status, "show the funnel of a run, also while it works", "curate status runs/quickstart")
@@ -166,7 +167,7 @@ def run(arguments: argparse.Namespace) -> None:
     engine = Local(arguments.workers, folder / "logs") if arguments.workers else Inline()
     try:
         with Progress(arguments.quiet) as progress:
-            Run(arguments.spec, Context(engine, progress), progress.say)()
+            Run(arguments.spec, Context(engine, progress, retry_failed=arguments.retry_failed), progress.say)()
     finally:
         engine.close()
     print_funnel(funnel(folder))

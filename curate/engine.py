@@ -27,10 +27,10 @@ import msgspec
 import curate.errors
 from curate import __version__
 from curate.corpus import Corpus, Manifest, have_sizes, read_manifest, write_json
-from curate.errors import CurateError, InputError
-from curate.ledger import check_budget, total
+from curate.errors import BudgetError, CurateError, InputError
+from curate.ledger import Ledger, check_budget, total
 from curate.specs.workflow import Budget
-from curate.tasks import BETWEEN, WHOLE, Plan, Receipt, Suspects, Task, finished, hash_of, read_receipt, receipt_path, run_task
+from curate.tasks import BETWEEN, WHOLE, Plan, Receipt, Suspects, Task, finished, hash_of, read_receipt, receipt_path, relocatable, run_task
 from curate.worker import BEATS, POSITION, WATCH_BYTES
 
 HANG_SECONDS = 1800  # a worker that stays on one record for so long, without a beat, is stopped, as if the record had killed it
@@ -90,6 +90,7 @@ class Context(msgspec.Struct):
     engine: Engine
     observer: Observer = msgspec.field(default_factory=Silent)
     budget: Budget = msgspec.field(default_factory=Budget)
+    retry_failed: bool = False  # do tasks with quarantined documents again
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -130,15 +131,6 @@ def make_plan(stage: str, function: str, folder: Path, options: dict[str, Any], 
     return Plan(stage, function, str(folder), options, tasks)
 
 
-def relocatable(value: Any, folder: Path) -> Any:
-    """Return JSON-able `value` with every absolute path in it made relative to `folder`."""
-    if isinstance(value, dict):
-        return {key: relocatable(inner, folder) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [relocatable(inner, folder) for inner in value]
-    return os.path.relpath(value, folder) if isinstance(value, str) and value.startswith("/") and os.path.exists(value) else value
-
-
 class StagePlan(msgspec.Struct, frozen=True):
     """A plan, and what its manifest says beside what its tasks did."""
 
@@ -167,10 +159,10 @@ def complete_all(stages: list[StagePlan], context: Context) -> list[Manifest]:
     """Bring the folders of independent plans up to date, their tasks side by side, and return their manifests.
 
     This is the one entrance to all engines. Nothing is done for a stage whose manifest has the plan's key and whose files are
-    there. Else the tasks without a matching receipt run; the ledger and the error budget are checked; what belongs to no
-    task any more is removed; the manifest comes last.
+    there. Else the tasks without a matching receipt run, and where too many documents failed before, those with failed ones; the
+    ledger and the error budget are checked; what belongs to no task any more is removed; the manifest comes last.
     """
-    manifests = [_complete_already(stage.folder, stage.key) for stage in stages]
+    manifests = [_complete_already(stage, context) for stage in stages]
     jobs: list[Job] = []
     for stage, manifest in zip(stages, manifests, strict=True):
         if manifest is None:
@@ -179,7 +171,8 @@ def complete_all(stages: list[StagePlan], context: Context) -> list[Manifest]:
             stage.folder.mkdir(parents=True, exist_ok=True)
             (stage.folder / "manifest.json").unlink(missing_ok=True)
             write_json(stage.folder / "plan.json", plan)
-            todo = [(plan, i) for i, task in enumerate(plan.tasks) if finished(stage.folder, task) is None]
+            done = _still_done(stage, context)
+            todo = [(plan, i) for i, task in enumerate(plan.tasks) if task.name not in done]
             context.observer.started(plan, stage.source, len(plan.tasks), len(plan.tasks) - len(todo))
             jobs += todo
     if jobs:
@@ -223,17 +216,36 @@ def _conclude(stage: StagePlan) -> Manifest:
     return manifest
 
 
-def _complete_already(folder: Path, key: str) -> Manifest | None:
+def _complete_already(stage: StagePlan, context: Context) -> Manifest | None:
+    folder = stage.folder
     if not folder.is_dir():
         return None
     try:
         manifest = read_manifest(folder)
     except InputError:
         return None
-    if manifest.key != key:
+    if manifest.key != stage.key or _must_retry(manifest.ledger, context):
         return None
     sizes = manifest.sizes | {f"{shard.name}.parquet": shard.bytes for shard in manifest.shards}
     return manifest if have_sizes(folder, [*sizes, *manifest.files], sizes) else None
+
+
+def _must_retry(ledger: Ledger, context: Context) -> bool:
+    """Tell whether failed documents are to be tried again: on demand, or where they stopped the stage and the cause may be mended."""
+    try:
+        check_budget(ledger, context.budget, "", "")
+    except BudgetError:
+        return True
+    return context.retry_failed and ledger.errored > 0
+
+
+def _still_done(stage: StagePlan, context: Context) -> set[str]:
+    """Return the names of the tasks that need not run. A receipt that counts no more loses its key, and keeps the list of its files."""
+    done = {task.name: receipt for task in stage.plan.tasks if (receipt := finished(stage.folder, task))}
+    if _must_retry(total(receipt.ledger for receipt in done.values()), context):
+        for name in [name for name, receipt in done.items() if receipt.ledger.errored]:
+            write_json(receipt_path(stage.folder, name), msgspec.structs.replace(done.pop(name), key=""))
+    return set(done)
 
 
 def _common_schema(receipts: list[Receipt], folder: Path) -> list[str]:

@@ -384,6 +384,15 @@ def hash_of(*parts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def relocatable(value: Any, folder: Path) -> Any:
+    """Return JSON-able `value` with every absolute path in it made relative to `folder`."""
+    if isinstance(value, dict):
+        return {key: relocatable(inner, folder) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [relocatable(inner, folder) for inner in value]
+    return os.path.relpath(value, folder) if isinstance(value, str) and value.startswith("/") and os.path.exists(value) else value
+
+
 def code_version(*modules: str, libraries: Iterable[str] = ()) -> dict[str, str]:
     """Return what identifies the code that a stage runs: source hashes of modules, versions of libraries.
 

@@ -120,6 +120,57 @@ def test_over_the_error_budget_the_stage_fails_and_a_larger_budget_goes_on_from_
     assert (tmp_path / "out/receipts/a.json").stat().st_mtime_ns == before
 
 
+def failing(corpus: Corpus, folder: Path) -> Plan:
+    """Return a plan for `folder` that fails while there is a file `broken` beside it."""
+    return plan_of(corpus, folder, function="fails_while")
+
+
+def test_over_the_error_budget_a_mended_cause_is_tried_again_and_what_did_not_fail_is_not(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one", "needs it"])], "b": [documents(["two"], file="b")]})
+    complete(failing(corpus, tmp_path / "whole"), Context(Inline()), source="web", code={})
+    (tmp_path / "broken").touch()
+    strict = Context(Inline(), budget=Budget(max_share=0.0, max_documents=0))
+    for _ in range(2):
+        with pytest.raises(BudgetError):
+            complete(failing(corpus, tmp_path / "out"), strict, source="web", code={})
+    before = (tmp_path / "out/receipts/b.json").stat().st_mtime_ns
+    (tmp_path / "broken").unlink()
+    manifest = complete(failing(corpus, tmp_path / "out"), strict, source="web", code={})
+    assert (manifest.ledger.kept, manifest.ledger.errored) == (3, 0)
+    assert (tmp_path / "out/receipts/b.json").stat().st_mtime_ns == before
+    shards = {name: data for name, data in files_of(tmp_path / "out").items() if name != "manifest.json"}
+    assert shards == {name: data for name, data in files_of(tmp_path / "whole").items() if name != "manifest.json"}  # no list of errors is left
+    assert verify(tmp_path / "out") == []
+
+
+def test_failed_documents_of_a_complete_stage_are_tried_again_on_demand(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one", "needs it"])], "b": [documents(["two"], file="b")]})
+    (tmp_path / "broken").touch()
+    plan = failing(corpus, tmp_path / "out")
+    assert complete(plan, Context(Inline()), source="web", code={}).ledger.errored == 1
+    whole = files_of(tmp_path / "out")
+    assert complete(plan, Context(Inline(), retry_failed=True), source="web", code={}).ledger.errored == 1
+    assert files_of(tmp_path / "out") == whole
+    before = (tmp_path / "out/receipts/b.json").stat().st_mtime_ns
+    (tmp_path / "broken").unlink()
+    assert complete(plan, Context(Inline()), source="web", code={}).ledger.errored == 1  # a second run does nothing
+    assert complete(plan, Context(Inline(), retry_failed=True), source="web", code={}).ledger.errored == 0
+    assert not (tmp_path / "out/errors/a.parquet").exists()
+    assert (tmp_path / "out/receipts/b.json").stat().st_mtime_ns == before
+
+
+def test_a_budget_that_was_lowered_tries_again_what_failed_before_it_stops_the_run(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one", "needs it"])]})
+    (tmp_path / "broken").touch()
+    plan = failing(corpus, tmp_path / "out")
+    complete(plan, Context(Inline()), source="web", code={})
+    strict = Context(Inline(), budget=Budget(max_share=0.0, max_documents=0))
+    with pytest.raises(BudgetError):
+        complete(plan, strict, source="web", code={})
+    (tmp_path / "broken").unlink()
+    assert complete(plan, strict, source="web", code={}).ledger.kept == 2
+
+
 def test_a_task_that_always_dies_is_reported_with_its_log(tmp_path: Path, context: Context) -> None:
     corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})
     with pytest.raises(TaskError, match=r"died 4 times; the last time it was killed its process \(SIGKILL\)"):
