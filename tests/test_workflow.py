@@ -198,6 +198,21 @@ def test_a_step_that_is_gone_leaves_nothing_behind(project: Path) -> None:
     assert (folder / "web/04-dedup").exists()
 
 
+def test_a_source_that_is_gone_stays_and_is_said(project: Path) -> None:
+    without_together(project)
+    folder = run(project)
+    (folder / "mine").mkdir()  # of somebody else: no run wrote it
+    change(project, "  notes:\n", "  remarks:\n")
+    said: list[str] = []
+    Run(project / "workflows/demo.yaml", Context(Inline()), said.append)()
+    assert said == [f"note: {folder}/notes is no part of this workflow any more; delete it, or queries over all sources count it"]
+    assert (folder / "notes/01-ingest/manifest.json").is_file()
+    shutil.rmtree(folder / "notes")
+    said.clear()
+    Run(project / "workflows/demo.yaml", Context(Inline()), said.append)()
+    assert said == []
+
+
 def test_a_wrong_rule_fails_before_anything_runs(project: Path) -> None:
     change(project, "gopher.words < 6", "gopher.wrds < 6")
     with pytest.raises(SpecError, match="wrds") as caught:
