@@ -7,6 +7,9 @@ wrong; 3 an input cannot be used; 4 too many documents failed; 5 the ledger does
 from __future__ import annotations
 
 import argparse
+import codecs
+import io
+import json
 import os
 import select
 import sys
@@ -20,7 +23,11 @@ from curate.errors import CurateError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    _write_whatever_can_be_written("replace")
     parsed = parser().parse_args(arguments)
+    if getattr(parsed, "json", False):
+        codecs.register_error("json", _escaped)
+        _write_whatever_can_be_written("json")
     try:
         code = int(parsed.verb(parsed) or 0)
         sys.stdout.flush()
@@ -35,6 +42,18 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         named = [str(name) for name in (error.filename, error.filename2) if name is not None]
         return _complain(CurateError(error.strerror or str(error) or type(error).__name__, where=", ".join(named)))
+
+
+def _write_whatever_can_be_written(otherwise: str) -> None:
+    """Let no character end a command that has done its work, because standard output has no UTF-8; standard error escapes them as it is."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=otherwise)
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    """Say in JSON, in ASCII, what an encoding cannot; all that is not ASCII stands in strings there."""
+    assert isinstance(error, UnicodeEncodeError)
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def _complain(error: CurateError) -> int:
@@ -81,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("spec", type=Path, help="a workflow spec")
     workers = "worker processes (default: one per core; 0: none, in this process)"
     verb.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help=workers)
+    verb.add_argument("--retry-failed", action="store_true", help="do the tasks with quarantined documents again, once their cause is mended")
     verb.add_argument("--quiet", action="store_true", help="print the funnel only")
 
     verb = _verb(verbs, "status", status, "show the funnel of a run, also while it works", "curate status runs/quickstart")
@@ -166,7 +186,7 @@ def run(arguments: argparse.Namespace) -> None:
     engine = Local(arguments.workers, folder / "logs") if arguments.workers else Inline()
     try:
         with Progress(arguments.quiet) as progress:
-            Run(arguments.spec, Context(engine, progress), progress.say)()
+            Run(arguments.spec, Context(engine, progress, retry_failed=arguments.retry_failed), progress.say)()
     finally:
         engine.close()
     print_funnel(funnel(folder))

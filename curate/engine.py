@@ -27,13 +27,13 @@ import msgspec
 import curate.errors
 from curate import __version__
 from curate.corpus import Corpus, Manifest, have_sizes, read_manifest, write_json
-from curate.errors import CurateError, InputError
-from curate.ledger import check_budget, total
+from curate.errors import BudgetError, CurateError, InputError
+from curate.ledger import Ledger, check_budget, total
 from curate.specs.workflow import Budget
-from curate.tasks import BETWEEN, WHOLE, Plan, Receipt, Suspects, Task, finished, hash_of, read_receipt, receipt_path, run_task
-from curate.worker import POSITION
+from curate.tasks import BETWEEN, WHOLE, Plan, Receipt, Suspects, Task, finished, hash_of, read_receipt, receipt_path, relocatable, run_task
+from curate.worker import BEATS, POSITION, WATCH_BYTES
 
-HANG_SECONDS = 1800  # a worker that stays on one record for so long is stopped, as if the record had killed it
+HANG_SECONDS = 1800  # a worker that stays on one record for so long, without a beat, is stopped, as if the record had killed it
 MAX_DEATHS = 4  # of one task, beyond those that a record has answered for
 THREAD_VARIABLES = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")]
 
@@ -90,6 +90,7 @@ class Context(msgspec.Struct):
     engine: Engine
     observer: Observer = msgspec.field(default_factory=Silent)
     budget: Budget = msgspec.field(default_factory=Budget)
+    retry_failed: bool = False  # do tasks with quarantined documents again
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -100,6 +101,7 @@ class Work(msgspec.Struct, frozen=True):
     checksums: list[str]
     options: dict[str, Any] = {}
     rows: int | None = None
+    seen: list[tuple[int, int]] = []
 
 
 def shard_work(corpus: Corpus, **options: Any) -> list[Work]:
@@ -122,20 +124,11 @@ def make_plan(stage: str, function: str, folder: Path, options: dict[str, Any], 
     tasks = []
     for one in work:
         key = hash_of(stage, function, told, code, one.name, one.checksums, relocatable(one.options, folder))
-        tasks.append(Task(one.name, one.inputs, key, one.options, one.rows))
+        tasks.append(Task(one.name, one.inputs, key, one.options, one.rows, one.seen))
     names = [task.name for task in tasks]
     if len(set(names)) != len(names):
         raise InputError(f"two inputs would write the same shard of {stage}", where=str(folder))
     return Plan(stage, function, str(folder), options, tasks)
-
-
-def relocatable(value: Any, folder: Path) -> Any:
-    """Return JSON-able `value` with every absolute path in it made relative to `folder`."""
-    if isinstance(value, dict):
-        return {key: relocatable(inner, folder) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [relocatable(inner, folder) for inner in value]
-    return os.path.relpath(value, folder) if isinstance(value, str) and value.startswith("/") and os.path.exists(value) else value
 
 
 class StagePlan(msgspec.Struct, frozen=True):
@@ -166,10 +159,10 @@ def complete_all(stages: list[StagePlan], context: Context) -> list[Manifest]:
     """Bring the folders of independent plans up to date, their tasks side by side, and return their manifests.
 
     This is the one entrance to all engines. Nothing is done for a stage whose manifest has the plan's key and whose files are
-    there. Else the tasks without a matching receipt run; the ledger and the error budget are checked; what belongs to no
-    task any more is removed; the manifest comes last.
+    there. Else the tasks without a matching receipt run, and where too many documents failed before, those with failed ones; the
+    ledger and the error budget are checked; what belongs to no task any more is removed; the manifest comes last.
     """
-    manifests = [_complete_already(stage.folder, stage.key) for stage in stages]
+    manifests = [_complete_already(stage, context) for stage in stages]
     jobs: list[Job] = []
     for stage, manifest in zip(stages, manifests, strict=True):
         if manifest is None:
@@ -178,7 +171,8 @@ def complete_all(stages: list[StagePlan], context: Context) -> list[Manifest]:
             stage.folder.mkdir(parents=True, exist_ok=True)
             (stage.folder / "manifest.json").unlink(missing_ok=True)
             write_json(stage.folder / "plan.json", plan)
-            todo = [(plan, i) for i, task in enumerate(plan.tasks) if finished(stage.folder, task) is None]
+            done = _still_done(stage, context)
+            todo = [(plan, i) for i, task in enumerate(plan.tasks) if task.name not in done]
             context.observer.started(plan, stage.source, len(plan.tasks), len(plan.tasks) - len(todo))
             jobs += todo
     if jobs:
@@ -222,17 +216,36 @@ def _conclude(stage: StagePlan) -> Manifest:
     return manifest
 
 
-def _complete_already(folder: Path, key: str) -> Manifest | None:
+def _complete_already(stage: StagePlan, context: Context) -> Manifest | None:
+    folder = stage.folder
     if not folder.is_dir():
         return None
     try:
         manifest = read_manifest(folder)
     except InputError:
         return None
-    if manifest.key != key:
+    if manifest.key != stage.key or _must_retry(manifest.ledger, context):
         return None
     sizes = manifest.sizes | {f"{shard.name}.parquet": shard.bytes for shard in manifest.shards}
     return manifest if have_sizes(folder, [*sizes, *manifest.files], sizes) else None
+
+
+def _must_retry(ledger: Ledger, context: Context) -> bool:
+    """Tell whether failed documents are to be tried again: on demand, or where they stopped the stage and the cause may be mended."""
+    try:
+        check_budget(ledger, context.budget, "", "")
+    except BudgetError:
+        return True
+    return context.retry_failed and ledger.errored > 0
+
+
+def _still_done(stage: StagePlan, context: Context) -> set[str]:
+    """Return the names of the tasks that need not run. A receipt that counts no more loses its key, and keeps the list of its files."""
+    done = {task.name: receipt for task in stage.plan.tasks if (receipt := finished(stage.folder, task))}
+    if _must_retry(total(receipt.ledger for receipt in done.values()), context):
+        for name in [name for name, receipt in done.items() if receipt.ledger.errored]:
+            write_json(receipt_path(stage.folder, name), msgspec.structs.replace(done.pop(name), key=""))
+    return set(done)
 
 
 def _common_schema(receipts: list[Receipt], folder: Path) -> list[str]:
@@ -290,11 +303,11 @@ class _Worker:
     def __init__(self, number: int, scratch: Path, log: Path) -> None:
         self.job: int | None = None
         self.hung = False  # and was stopped for it
-        self.moved = (time.monotonic(), (-1, -1))
+        self.moved = (time.monotonic(), (-1, -1, 0))
         path = scratch / f"watch-{number}"
-        path.write_bytes(POSITION.pack(-1, -1))
+        path.write_bytes(POSITION.pack(-1, -1) + BEATS.pack(0))
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), POSITION.size)
+            self._map = mmap.mmap(file.fileno(), WATCH_BYTES)
         self.log = log
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "PYTHONHASHSEED": "0", "TOKENIZERS_PARALLELISM": "false"}
         # A worker finds modules where this process does, and nowhere else: not in the folder that the command happens to run in.
@@ -317,9 +330,10 @@ class _Worker:
         return batch, row
 
     def ask(self, number: int, job: Job, suspects: Suspects) -> None:
-        self.job, self.moved = number, (time.monotonic(), (-1, -1))
+        self.job, self.moved = number, (time.monotonic(), (-1, -1, 0))
         POSITION.pack_into(self._map, 0, -1, -1)
-        request = {"plan": f"{job[0].folder}/plan.json", "key": job[0].tasks[job[1]].key, "task": job[1], "suspects": suspects}
+        task = job[0].tasks[job[1]]
+        request = {"plan": f"{job[0].folder}/plan.json", "key": task.key, "seen": task.seen, "task": job[1], "suspects": suspects}
         try:
             self.stdin.write(msgspec.json.encode(request) + b"\n")
             self.stdin.flush()
@@ -327,9 +341,9 @@ class _Worker:
             return  # it is dead, which the end of its output will tell
 
     def hangs(self) -> bool:
-        now, position = time.monotonic(), self.position()
-        if position != self.moved[1] or position[0] < 0:
-            self.moved = (now, position)
+        now, sign = time.monotonic(), (*self.position(), *BEATS.unpack_from(self._map, POSITION.size))
+        if sign != self.moved[1] or sign[0] < 0:
+            self.moved = (now, sign)
         return now - self.moved[0] > HANG_SECONDS
 
     def stop(self) -> None:

@@ -6,16 +6,17 @@ named by its id, by the first digits of it, or by its URL.
 
 from __future__ import annotations
 
+import glob
 import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from curate.corpus import read_manifest
 from curate.errors import InputError
 from curate.funnel import open_run
 from curate.select import comparisons
+from curate.tasks import Plan
 from curate.workflow import Stage
 
 
@@ -55,16 +56,20 @@ def explain(run: Path, name: str) -> list[Trace]:
 
 
 def _query(folder: Path, pattern: str, query: str, parameters: list[Any]) -> list[dict[str, Any]]:
-    """Run a query over the Parquet files `pattern` of a stage; `{files}` stands for them."""
+    """Run a query over the Parquet files `pattern` of a stage; `{files}` stands for them. Raises InputError where one is damaged."""
     import duckdb
 
-    files = [str(path) for path in sorted(folder.glob(pattern))]
+    files = [glob.escape(str(path)) for path in sorted(folder.glob(pattern))]  # DuckDB takes each of them for a pattern
     if not files:
         return []
     connection = duckdb.connect(":memory:")
-    cursor = connection.execute(query.replace("{files}", "read_parquet(?, union_by_name=true)"), [files, *parameters])
-    names = [column[0] for column in cursor.description or []]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    try:
+        cursor = connection.execute(query.replace("{files}", "read_parquet(?, union_by_name=true)"), [files, *parameters])
+        names = [column[0] for column in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    except duckdb.Error as error:
+        what = f"cannot be read: {str(error).splitlines()[0]}"
+        raise InputError(what, where=str(folder / pattern), hint=f"curate verify {folder} names the damaged file: delete it and run again") from error
 
 
 def _find(run: Path, stages: list[Stage], name: str) -> list[tuple[str, str]]:
@@ -91,8 +96,9 @@ def _trace(run: Path, stages: list[Stage], key: str, source: str) -> Trace:
             continue
         folder = run / stage.folder
         here = _query(folder, "*.parquet", "SELECT * FROM {files} WHERE id = ?", [key])
-        row |= here[0] if here else {}
-        event = _event(folder, stage, key, row, bool(here))
+        own = here[0] if here else {}
+        row |= own
+        event = _event(folder, stage, key, row, own)
         if event is not None:
             events.append(event)
             if event.outcome in ("dropped", "failed"):
@@ -104,7 +110,8 @@ def _trace(run: Path, stages: list[Stage], key: str, source: str) -> Trace:
     return Trace(key, source, url, dict(origin), events, row.get("text") or "")
 
 
-def _event(folder: Path, stage: Stage, key: str, row: dict[str, Any], present: bool) -> Event | None:
+def _event(folder: Path, stage: Stage, key: str, row: dict[str, Any], own: dict[str, Any]) -> Event | None:
+    """Return what a stage did; `row` is all that is known of the document by then, `own` what this stage kept of it."""
     name = folder.name
     for dropped in _query(folder, "dropped/*.parquet", "SELECT * FROM {files} WHERE id = ?", [key]):
         detail = json.loads(dropped["detail"]) if dropped["detail"] else {}
@@ -114,12 +121,10 @@ def _event(folder: Path, stage: Stage, key: str, row: dict[str, Any], present: b
     for failed in _query(folder, "errors/*.parquet", "SELECT * FROM {files} WHERE id = ?", [key]):
         detail = {k: failed[k] for k in ("url", "file", "offset") if failed[k] is not None}
         return Event(name, "failed", failed["error"], detail=detail)
-    if not present:
+    if not own:
         return None
     if stage.kind in ("annotate", "classify"):
-        scores = {k: v for k, v in row.items() if isinstance(v, dict) and k != "origin"}
-        made = {label.split(":")[0] for label in read_manifest(folder).schema}
-        return Event(name, "measured", scores={k: v for k, v in scores.items() if k in made})
+        return Event(name, "measured", scores={k: v for k, v in own.items() if isinstance(v, dict) and k != "origin"})
     if stage.kind == "decontaminate":
         matches = _query(
             folder, "matches/*.parquet", "SELECT benchmark, item_id, variant, score, threshold, action FROM {files} WHERE doc_id = ?", [key]
@@ -132,8 +137,16 @@ def _event(folder: Path, stage: Stage, key: str, row: dict[str, Any], present: b
 def _rules(folder: Path, stage: Stage, row: dict[str, Any]) -> list[dict[str, Any]]:
     if stage.kind != "drop":
         return []
-    rules = dict(read_manifest(folder).spec["rules"])
+    rules = dict(_plan(folder).options["rules"])
     return [{"reason": reason, "condition": condition, "compared": comparisons(condition, row)} for reason, condition in rules.items()]
+
+
+def _plan(folder: Path) -> Plan:
+    """Read the plan of a stage, which is there from its beginning; the manifest comes only when it is complete."""
+    try:
+        return msgspec.json.decode((folder / "plan.json").read_bytes(), type=Plan)
+    except (OSError, msgspec.DecodeError) as error:
+        raise InputError("its plan.json cannot be read", where=str(folder), hint="run the workflow again, which writes it") from error
 
 
 def as_text(path: Trace) -> str:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from curate.corpus import sha256_of, write_json
-from curate.errors import CurateError, SpecError
+from curate.errors import CurateError, InputError, SpecError
 from curate.specs.load import nearest
 
 FOLDERS = ("workflows", "mixes", "classifiers", "ocr")
@@ -88,18 +90,59 @@ class Fingerprints:
             self._known = {}
 
     def of(self, file: Path) -> str:
-        """Return the SHA-256 of `file`."""
-        status = file.stat()
+        """Return the SHA-256 of `file`. Raises InputError where it changes meanwhile: that of a half would stand for the whole."""
+        seen = _size_and_time(file)
         known = self._known.get(str(file))
-        if known is not None and known[:2] == (status.st_size, status.st_mtime_ns):
+        if known is not None and known[:2] == seen:
             return known[2]
         checksum = sha256_of(file)
-        self._known[str(file)] = (status.st_size, status.st_mtime_ns, checksum)
+        if _size_and_time(file) != seen:
+            raise changed(file)
+        self._known[str(file)] = (*seen, checksum)
         self._changed = True
         return checksum
+
+    def seen(self, file: Path) -> tuple[int, int]:
+        """Return the size and the modification time, in nanoseconds, that `file` had when its checksum was taken (see `of`)."""
+        return self._known[str(file)][:2]
 
     def save(self) -> None:
         """Write what was learned."""
         if self._changed:
             write_json(self._path, self._known)
             self._changed = False
+
+
+@contextmanager
+def unchanged(file: Path, seen: tuple[int, int]) -> Iterator[None]:
+    """Watch over the reading of `file`, whose size and modification time were `seen` when its checksum was taken.
+
+    Raises InputError where what is read may be something else than what the checksum stands for, be it while or before it is read,
+    whatever its reader said of it. The time of the last change of the inode is looked at too, since a program that copies a file in place
+    often sets the modification time back.
+    """
+    if _size_and_time(file) != seen:
+        raise changed(file)
+    before = _status(file).st_ctime_ns
+    try:
+        yield
+    finally:
+        if (_size_and_time(file), _status(file).st_ctime_ns) != (seen, before):
+            raise changed(file)
+
+
+def changed(file: Path) -> InputError:
+    """Return the error of an input that is not what it was when the run looked at it first."""
+    return InputError("changed while it was read", where=str(file), hint="nothing of it was kept: when it is complete, run the same command again")
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    status = _status(file)
+    return status.st_size, status.st_mtime_ns
+
+
+def _status(file: Path) -> os.stat_result:
+    try:
+        return file.stat()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror}", where=str(file), hint="when it is there again, run the same command again") from error

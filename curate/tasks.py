@@ -55,6 +55,7 @@ class Task(msgspec.Struct, frozen=True):
     key: str
     options: dict[str, Any] = {}
     rows: int | None = None  # documents in the input, where it is known: the ledger must agree
+    seen: list[tuple[int, int]] = []  # of inputs that anybody may change: size and mtime_ns when they were hashed; in no key
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -91,11 +92,18 @@ class Watch(Protocol):
         BETWEEN or less: reading or writing, which no record answers for; BETWEEN - n is said after n records.
         """
 
+    def beat(self) -> None:
+        """Say that work goes on at the same place, which may take long: a worker without a sign of life is stopped."""
+
 
 class Unwatched:
     """The watch of a task that runs without a supervisor."""
 
     def at(self, batch: int, row: int) -> None:
+        """Say nothing."""
+        return
+
+    def beat(self) -> None:
         """Say nothing."""
         return
 
@@ -157,6 +165,10 @@ class Output:
         """
         number, self._next_batch = self._next_batch, self._next_batch + 1
         yield from self._one_by_one(items, number, function, lambda item, error: self.quarantine(error, **place(item)))
+
+    def beat(self) -> None:
+        """Say that the task is alive, from where one record takes long for good reasons and has limits of its own."""
+        self._watch.beat()
 
     def _one_by_one(self, items: Iterable[T], number: int, function: Callable[[T], R], fail: Callable[[T, str], None]) -> Iterator[tuple[T, R]]:
         """Yield (item, function(item)); the watch is on an item only while the function has it."""
@@ -378,6 +390,15 @@ def hash_of(*parts: Any) -> str:
     """Return the hash, 32 hex digits, of JSON-able parts; the order of mappings does not matter (write pairs where it does)."""
     text = json.dumps(msgspec.to_builtins(parts), sort_keys=True, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def relocatable(value: Any, folder: Path) -> Any:
+    """Return JSON-able `value` with every absolute path in it made relative to `folder`."""
+    if isinstance(value, dict):
+        return {key: relocatable(inner, folder) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [relocatable(inner, folder) for inner in value]
+    return os.path.relpath(value, folder) if isinstance(value, str) and value.startswith("/") and os.path.exists(value) else value
 
 
 def code_version(*modules: str, libraries: Iterable[str] = ()) -> dict[str, str]:

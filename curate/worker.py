@@ -16,23 +16,34 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
-POSITION = struct.Struct("<qq")
+if TYPE_CHECKING:
+    from curate.tasks import Task
+
+POSITION = struct.Struct("<qq")  # batch, row
+BEATS = struct.Struct("<q")  # after it
+WATCH_BYTES = POSITION.size + BEATS.size
 
 
 class FileWatch:
-    """A watch that the parent can read after this process is gone: two integers in a shared memory map."""
+    """A watch that the parent can read after this process is gone: three integers in a shared memory map."""
 
     def __init__(self, path: Path) -> None:
+        self._beats = 0
         with path.open("r+b") as file:
-            self._map = mmap.mmap(file.fileno(), POSITION.size)
+            self._map = mmap.mmap(file.fileno(), WATCH_BYTES)
 
     def at(self, batch: int, row: int) -> None:
         """Say that row `row` of batch `batch` comes next."""
         POSITION.pack_into(self._map, 0, batch, row)
+
+    def beat(self) -> None:
+        """Say that work goes on at the same place."""
+        self._beats += 1
+        BEATS.pack_into(self._map, POSITION.size, self._beats)
 
 
 def die_with_parent(parent: int) -> None:
@@ -57,6 +68,11 @@ def _single_threaded() -> None:
     pa.set_io_thread_count(1)
 
 
+def _differs(task: Task, request: dict[str, Any]) -> bool:
+    """Tell whether a task of a plan that was read before is not the one that is asked for."""
+    return bool(task.key != request["key"] or msgspec.to_builtins(task.seen) != request["seen"])
+
+
 def serve(requests: BinaryIO, answers: BinaryIO, watch: FileWatch) -> None:
     """Answer requests until there are no more."""
     from curate.errors import CurateError
@@ -68,7 +84,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, watch: FileWatch) -> None:
         answer: dict[str, Any]
         try:
             name = request["plan"]
-            if name not in plans or plans[name].tasks[request["task"]].key != request["key"]:
+            if name not in plans or _differs(plans[name].tasks[request["task"]], request):
                 plans[name] = msgspec.json.decode(Path(name).read_bytes(), type=Plan)
             suspects = msgspec.convert(request["suspects"], Suspects)
             watch.at(-1, -1)

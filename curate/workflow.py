@@ -224,13 +224,21 @@ class Run:
     def _remove_stale_stages(self) -> None:
         """Remove the folders of steps that the workflow no longer has: only what an earlier run of it wrote.
 
-        What a language model was paid to write stays, also when this run had no endpoint.
+        What a language model was paid to write stays, also when this run had no endpoint. So does a source that the workflow no longer
+        has, or has under another name: that would be hours of work for a typing error. But it is said, since queries over all sources count it.
         """
-        live = {stage.folder for stage in self.state.stages}
-        for plan in self.project.run.glob("*/[0-9][0-9]-*/plan.json"):
+        live, sources = {stage.folder for stage in self.state.stages}, {stage.source for stage in self.state.stages}
+        left = set()
+        for plan in sorted(self.project.run.glob("*/[0-9][0-9]-*/plan.json")):
             folder = plan.parent.relative_to(self.project.run)
-            if str(folder) not in live and folder.parts[0] in self.project.workflow.sources:
+            if str(folder) in live or folder.parts[0] == "together":
+                continue
+            if folder.parts[0] in self.project.workflow.sources:
                 shutil.rmtree(plan.parent)
+            else:
+                left.add(folder if folder.parts[0] in sources else folder.parent)
+        for folder in sorted(left):
+            self.say(f"note: {self.project.run / folder} is no part of this workflow any more; delete it, or queries over all sources count it")
 
 
 def _finished_state(run: Path) -> RunState | None:

@@ -41,6 +41,20 @@ def shout_shard(task: Task, options: dict, out: Output) -> None:
         out.write(batch.filter(pc.invert(empty)))
 
 
+def fails_while(task: Task, options: dict, out: Output) -> None:
+    """Fail for documents that need something, while there is a file `broken` beside the folder: a lexicon that is not mounted, say."""
+    corpus = Corpus.open(task.inputs[0])
+    out.empty(corpus.schema())
+
+    def look(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if "needs it" in batch.column("text").to_pylist() and (out.folder.parent / "broken").exists():
+            raise FileNotFoundError("lexicon.bin is not mounted")
+        return batch
+
+    for _, batch in out.map(corpus.batches(task.name), look):
+        out.write(batch)
+
+
 def lose_shard(task: Task, options: dict, out: Output) -> None:
     """Lose the first document of every batch, as a bug would."""
     corpus = Corpus.open(task.inputs[0])
@@ -81,6 +95,21 @@ def dies_while_reading(task: Task, options: dict, out: Output) -> None:
     else:
         for _ in out.each(reading(), lambda batch: batch, lambda batch: {"file": "a"}):
             out.note("seen", 1)
+
+
+def reads_slowly(task: Task, options: dict, out: Output) -> None:
+    """Take two seconds to read one item, with signs of life."""
+    corpus = Corpus.open(task.inputs[0])
+    out.empty(corpus.schema())
+
+    def reading() -> Iterator[pa.RecordBatch]:
+        for _ in range(20):
+            out.beat()
+            time.sleep(0.1)
+        yield from corpus.batches(task.name)
+
+    for _, batch in out.map(reading(), lambda batch: batch):
+        out.write(batch)
 
 
 def dies_while_writing(task: Task, options: dict, out: Output) -> None:

@@ -110,6 +110,16 @@ def test_what_a_run_left_can_be_looked_at(project: Path) -> None:
     assert "its bytes have changed" in damaged.stdout
 
 
+def test_a_terminal_without_utf_8_ends_no_command(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "data/a.jsonl").write_text('{"text": "größer 😀 ≈", "url": "https://example.org/ü😀"}\n')
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    done = curate(project, "run", "workflows/demo.yaml", "--workers", "0")
+    assert (done.returncode, "?1" in done.stdout) == (0, True), done.stderr  # −1
+    shown = curate(project, "explain", "runs/demo", "https://example.org/ü😀", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)[0]["text"] == "größer 😀 ≈"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

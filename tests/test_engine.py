@@ -135,6 +135,57 @@ def test_over_the_error_budget_the_stage_fails_and_a_larger_budget_goes_on_from_
     assert (tmp_path / "out/receipts/a.json").stat().st_mtime_ns == before
 
 
+def failing(corpus: Corpus, folder: Path) -> Plan:
+    """Return a plan for `folder` that fails while there is a file `broken` beside it."""
+    return plan_of(corpus, folder, function="fails_while")
+
+
+def test_over_the_error_budget_a_mended_cause_is_tried_again_and_what_did_not_fail_is_not(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one", "needs it"])], "b": [documents(["two"], file="b")]})
+    complete(failing(corpus, tmp_path / "whole"), Context(Inline()), source="web", code={})
+    (tmp_path / "broken").touch()
+    strict = Context(Inline(), budget=Budget(max_share=0.0, max_documents=0))
+    for _ in range(2):
+        with pytest.raises(BudgetError):
+            complete(failing(corpus, tmp_path / "out"), strict, source="web", code={})
+    before = (tmp_path / "out/receipts/b.json").stat().st_mtime_ns
+    (tmp_path / "broken").unlink()
+    manifest = complete(failing(corpus, tmp_path / "out"), strict, source="web", code={})
+    assert (manifest.ledger.kept, manifest.ledger.errored) == (3, 0)
+    assert (tmp_path / "out/receipts/b.json").stat().st_mtime_ns == before
+    shards = {name: data for name, data in files_of(tmp_path / "out").items() if name != "manifest.json"}
+    assert shards == {name: data for name, data in files_of(tmp_path / "whole").items() if name != "manifest.json"}  # no list of errors is left
+    assert verify(tmp_path / "out") == []
+
+
+def test_failed_documents_of_a_complete_stage_are_tried_again_on_demand(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one", "needs it"])], "b": [documents(["two"], file="b")]})
+    (tmp_path / "broken").touch()
+    plan = failing(corpus, tmp_path / "out")
+    assert complete(plan, Context(Inline()), source="web", code={}).ledger.errored == 1
+    whole = files_of(tmp_path / "out")
+    assert complete(plan, Context(Inline(), retry_failed=True), source="web", code={}).ledger.errored == 1
+    assert files_of(tmp_path / "out") == whole
+    before = (tmp_path / "out/receipts/b.json").stat().st_mtime_ns
+    (tmp_path / "broken").unlink()
+    assert complete(plan, Context(Inline()), source="web", code={}).ledger.errored == 1  # a second run does nothing
+    assert complete(plan, Context(Inline(), retry_failed=True), source="web", code={}).ledger.errored == 0
+    assert not (tmp_path / "out/errors/a.parquet").exists()
+    assert (tmp_path / "out/receipts/b.json").stat().st_mtime_ns == before
+
+
+def test_a_budget_that_was_lowered_tries_again_what_failed_before_it_stops_the_run(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one", "needs it"])]})
+    (tmp_path / "broken").touch()
+    plan = failing(corpus, tmp_path / "out")
+    complete(plan, Context(Inline()), source="web", code={})
+    strict = Context(Inline(), budget=Budget(max_share=0.0, max_documents=0))
+    with pytest.raises(BudgetError):
+        complete(plan, strict, source="web", code={})
+    (tmp_path / "broken").unlink()
+    assert complete(plan, strict, source="web", code={}).ledger.kept == 2
+
+
 def test_a_task_that_always_dies_is_reported_with_its_log(tmp_path: Path, context: Context) -> None:
     corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})
     with pytest.raises(TaskError, match=r"died 4 times; the last time it was killed its process \(SIGKILL\)"):
@@ -183,6 +234,12 @@ def test_a_document_answers_for_a_kill_from_outside_only_at_the_third(tmp_path: 
     plan = plan_of(corpus, tmp_path / "out", function="killed_from_outside", log=str(tmp_path / "log"), times=times)
     manifest = complete(plan, context, source="web", code={})
     assert (manifest.ledger.kept, manifest.ledger.errored) == (3 - errored, errored)
+
+
+def test_a_slow_reader_that_gives_signs_of_life_is_not_stopped(tmp_path: Path, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.engine.HANG_SECONDS", 0.5)
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})
+    assert complete(plan_of(corpus, tmp_path / "out", function="reads_slowly"), context, source="web", code={}).ledger.kept == 1
 
 
 def test_a_worker_that_dies_at_once_is_shown_with_its_last_words(tmp_path: Path, context: Context) -> None:

@@ -22,7 +22,7 @@ import pytest
 from curate import workflow
 from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline
-from curate.errors import BudgetError, CurateError, SpecError
+from curate.errors import BudgetError, CurateError, InputError, SpecError
 from curate.explain import as_text, explain
 from curate.funnel import funnel, open_run
 from curate.lock import locked
@@ -198,6 +198,21 @@ def test_a_step_that_is_gone_leaves_nothing_behind(project: Path) -> None:
     assert (folder / "web/04-dedup").exists()
 
 
+def test_a_source_that_is_gone_stays_and_is_said(project: Path) -> None:
+    without_together(project)
+    folder = run(project)
+    (folder / "mine").mkdir()  # of somebody else: no run wrote it
+    change(project, "  notes:\n", "  remarks:\n")
+    said: list[str] = []
+    Run(project / "workflows/demo.yaml", Context(Inline()), said.append)()
+    assert said == [f"note: {folder}/notes is no part of this workflow any more; delete it, or queries over all sources count it"]
+    assert (folder / "notes/01-ingest/manifest.json").is_file()
+    shutil.rmtree(folder / "notes")
+    said.clear()
+    Run(project / "workflows/demo.yaml", Context(Inline()), said.append)()
+    assert said == []
+
+
 def test_a_wrong_rule_fails_before_anything_runs(project: Path) -> None:
     change(project, "gopher.words < 6", "gopher.wrds < 6")
     with pytest.raises(SpecError, match="wrds") as caught:
@@ -267,6 +282,37 @@ def test_explain_shows_scores_margins_and_survivors(project: Path) -> None:
     assert explain(folder, near[0].id[:12])[0].id == near[0].id
     with pytest.raises(CurateError, match="no document"):
         explain(folder, "https://example.org/nowhere")
+
+
+def without_together(project: Path) -> None:
+    """Leave the steps of single sources, which are quick."""
+    change(project, SPEC[SPEC.index("together:") :], "")
+
+
+def test_explain_reads_what_an_incomplete_run_left_and_says_what_is_damaged(project: Path) -> None:
+    without_together(project)
+    folder = run(project)
+    whole = as_text(explain(folder, "https://example.org/part-0.jsonl/30")[0])
+    for manifest in folder.rglob("manifest.json"):
+        manifest.unlink()
+    assert as_text(explain(folder, "https://example.org/part-0.jsonl/30")[0]) == whole
+    os.truncate(next((folder / "web/02-annotate").glob("part-0*.parquet")), 500)
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        explain(folder, "https://example.org/part-0.jsonl/30")
+    assert "02-annotate" in caught.value.where
+    assert caught.value.hint.startswith("curate verify")
+
+
+def test_a_project_in_a_folder_that_looks_like_a_pattern_reads_its_own_data(project: Path, tmp_path: Path) -> None:
+    """`[12]` in a path is a name, unless the pattern of a spec has it."""
+    without_together(project)
+    shutil.copytree(project, tmp_path / "crawl1")
+    project = project.rename(tmp_path / "crawl[12]")
+    (project / "data/notes/a.txt").write_text("What stands in this project alone.")
+    folder = run(project)
+    (note,) = (path for path in (folder / "notes/01-ingest").glob("a-*.parquet"))
+    assert pq.read_table(note)["text"].to_pylist() == ["What stands in this project alone."]
+    assert "dropped as too_short" in as_text(explain(folder, "https://example.org/part-0.jsonl/30")[0])
 
 
 def command(project: Path, *options: str) -> subprocess.Popen[bytes]:

@@ -96,7 +96,7 @@ def label_files(examples: Examples, root: Path) -> list[Path]:
     patterns = [examples.jsonl] if isinstance(examples.jsonl, str) else examples.jsonl or []
     files = []
     for pattern in patterns:
-        found = sorted(glob.glob(str(root / pattern), recursive=True))
+        found = sorted(glob.glob(str(Path(glob.escape(str(root))) / pattern), recursive=True))
         if not found:
             hint = "paths are relative to the project; the quickstart's labels appear when its workflow runs"
             raise SpecError(f"no labels match '{pattern}'", where=str(root), hint=hint)

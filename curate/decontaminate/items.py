@@ -128,7 +128,7 @@ def files_of(name: str, benchmark: Benchmark, root: Path) -> list[Path]:
         return files_of_dataset(name, benchmark, root)
     found: list[Path] = []
     for pattern in benchmark.patterns():
-        paths = sorted(Path(p) for p in glob.glob(str(root / pattern), recursive=True))
+        paths = sorted(Path(p) for p in glob.glob(str(Path(glob.escape(str(root))) / pattern), recursive=True))
         if not paths:
             raise InputError(f"the file of benchmark '{name}' does not exist", where=str(root / pattern), hint="see `file` in the benchmarks spec")
         found += paths

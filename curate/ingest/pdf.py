@@ -9,7 +9,7 @@ no page can be read, is `Unreadable`; one bad page among good ones is a gap in t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -19,20 +19,19 @@ from curate.specs.ocr import Ocr
 _DATE = re.compile(r"(?:D:)?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:(Z)|([+-]\d\d)'?(\d\d)?)?")
 
 
-def read(path: Path, options: Ocr) -> Iterator[Record | Unreadable]:
-    """Yield the one record of a PDF, or the reason why there is none."""
+def read(path: Path, options: Ocr, beat: Callable[[], None] | None = None) -> Iterator[Record | Unreadable]:
+    """Yield the one record of a PDF, or the reason why there is none; `beat` is called all the while, which may be hours.
+
+    Raises OSError where the file is not to be had: no fault of the PDF's.
+    """
     from curate.ocr.reader import read_pdf
 
-    try:
-        size = path.stat().st_size
-        if size > options.limits.max_megabytes * 2**20:
-            yield Unreadable(0, size, "larger than max_megabytes")
-            return
-        data = path.read_bytes()
-    except OSError as error:
-        yield Unreadable(0, 0, f"cannot be read: {error.strerror}")
+    size = path.stat().st_size
+    if size > options.limits.max_megabytes * 2**20:
+        yield Unreadable(0, size, "larger than max_megabytes")
         return
-    found = read_pdf(data, options)
+    data = path.read_bytes()
+    found = read_pdf(data, options, beat)
     if found.error is not None:
         yield Unreadable(0, len(data), found.error)
         return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from curate.corpus import BYTES_PER_GROUP, ROWS_PER_GROUP
 from curate.documents import SCHEMA, document_id
 from curate.engine import StagePlan, Work, make_plan
 from curate.ingest.record import Dropped, Record, Skipped, Unreadable
-from curate.project import find
+from curate.project import find, unchanged
 from curate.specs.load import load_spec, resolved
 from curate.specs.ocr import Ocr
 from curate.specs.workflow import Ingest
@@ -51,10 +51,12 @@ def plan(options: Ingest, source: str, target: Path, project: Project) -> StageP
         ocr = load_spec(find("ocr", options.ocr, project.root, project.beside), Ocr)
         settings["ocr_spec"] = resolved(msgspec.structs.replace(ocr, engine=resolve_engine(ocr)))
         code |= code_version("curate.ocr", libraries=("pymupdf", "rapidocr", "onnxruntime"))
-    work = [
-        Work(shard, [str(path) for path, _ in files], [project.fingerprints.of(path) for path, _ in files], {"names": [name for _, name in files]})
-        for shard, files in sorted(groups.items())
-    ]
+    work = []
+    for shard, files in sorted(groups.items()):
+        paths = [path for path, _ in files]
+        checksums = [project.fingerprints.of(path) for path in paths]
+        seen = [project.fingerprints.seen(path) for path in paths]
+        work.append(Work(shard, [str(path) for path in paths], checksums, {"names": [name for _, name in files]}, seen=seen))
     project.fingerprints.save()
     return StagePlan(make_plan("ingest", "curate.ingest.stage:ingest_shard", target, settings, code, work), source, code)
 
@@ -68,7 +70,10 @@ def _shard_name(file: str, shards: int | None) -> str:
 
 
 def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
-    """Task function: read the files of one shard. Every document in them is kept, dropped with a reason, or quarantined."""
+    """Task function: read the files of one shard. Every document in them is kept, dropped with a reason, or quarantined.
+
+    Raises InputError when a file is not, to the end of its reading, what its checksum in the task's key was taken of.
+    """
     from curate.ingest.read import column, to_document
 
     source = options["source"]
@@ -78,8 +83,8 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
     skipped: dict[str, int] = {}
     rows: list[dict[str, Any]] = []
     size = 0
-    for path, name in zip(task.inputs, task.options["names"], strict=True):
-        out.ledger.input_bytes += _size_of(Path(path))
+    for path, name, seen in zip(map(Path, task.inputs), task.options["names"], task.seen, strict=True):
+        out.ledger.input_bytes += seen[0]
 
         def place(item: Any, name: str = name) -> dict[str, Any]:
             offset = getattr(item, "offset", 0)
@@ -89,42 +94,36 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
         def convert(item: Any, name: str = name) -> Any:
             return to_document(item, source, name, spec) if isinstance(item, Record) else item
 
-        for item, result in out.each(_read(Path(path), spec, ocr), convert, place):
-            if isinstance(result, Skipped):
-                for what, count in result.counts.items():
-                    skipped[what] = skipped.get(what, 0) + count
-            elif isinstance(result, Unreadable):
-                out.quarantine(result.error, result.documents, result.stored, **place(item))
-            elif isinstance(result, Dropped):
-                out.drop_record(result.reason, **place(item))  # what never became text has no bytes of text
-            elif _unsampled(result["id"], spec.sample):
-                out.drop_record("not_sampled", **place(item), bytes=len(result["text"].encode()))
-            else:
-                rows.append(result)
-                size += len(result["text"]) + len(result["meta"]) + len(result["url"] or "")
-                if len(rows) >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:  # how rows are written together changes nothing in the shard
-                    _write(rows, out)
-                    rows, size = [], 0
+        with unchanged(path, seen):
+            for item, result in out.each(_read(path, spec, ocr, out.beat), convert, place):
+                if isinstance(result, Skipped):
+                    for what, count in result.counts.items():
+                        skipped[what] = skipped.get(what, 0) + count
+                elif isinstance(result, Unreadable):
+                    out.quarantine(result.error, result.documents, result.stored, **place(item))
+                elif isinstance(result, Dropped):
+                    out.drop_record(result.reason, **place(item))  # what never became text has no bytes of text
+                elif _unsampled(result["id"], spec.sample):
+                    out.drop_record("not_sampled", **place(item), bytes=len(result["text"].encode()))
+                else:
+                    rows.append(result)
+                    size += len(result["text"]) + len(result["meta"]) + len(result["url"] or "")
+                    if len(rows) >= ROWS_PER_GROUP or size >= BYTES_PER_GROUP:  # how rows are written together changes nothing in the shard
+                        _write(rows, out)
+                        rows, size = [], 0
     _write(rows, out)
     if skipped:
         out.note("skipped_records", dict(sorted(skipped.items())))
 
 
-def _read(path: Path, spec: Ingest, ocr: dict[str, Any] | None) -> Iterator[Record | Unreadable | Skipped]:
+def _read(path: Path, spec: Ingest, ocr: dict[str, Any] | None, beat: Callable[[], None]) -> Iterator[Record | Unreadable | Skipped]:
     if ocr is not None:
         from curate.ingest.pdf import read as read_pdf
 
-        return read_pdf(path, msgspec.convert(ocr, Ocr))
+        return read_pdf(path, msgspec.convert(ocr, Ocr), beat)
     from curate.ingest.read import read
 
     return read(spec.given()[0], path, spec)
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # the reader says what is wrong with it
-        return 0
 
 
 def _unsampled(document: str, share: float) -> bool:

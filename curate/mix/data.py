@@ -17,7 +17,7 @@ import msgspec
 from curate.corpus import Manifest, read_manifest
 from curate.errors import InputError, SpecError
 from curate.mix.limits import Traits
-from curate.project import resolve, root_of
+from curate.project import resolve, root_of, start_of
 from curate.specs.load import nearest, resolved
 from curate.specs.mix import Eval, Mix, Phase, Source
 
@@ -101,7 +101,8 @@ def _folders(patterns: list[str], leaf: str, root: Path, beside: Path) -> list[P
     found: list[Path] = []
     for pattern in patterns:
         path = resolve(pattern, root, beside)
-        matches = sorted(Path(match) for match in glob.glob(str(path))) if glob.has_magic(pattern) else [path]
+        literal_start = Path(glob.escape(str(start_of(pattern, root, beside))))  # wildcards count in the pattern only
+        matches = sorted(Path(match) for match in glob.glob(str(resolve(pattern, literal_start)))) if glob.has_magic(pattern) else [path]
         matches = [match for match in matches if match.is_dir()]
         if not matches:
             raise SpecError(f"no such folder: {path}", where=f"sources.{leaf}", hint="name a folder that a tokenize step wrote")

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from curate.errors import CurateError, MissingExtra
-from curate.ocr.pages import POINTS_PER_INCH, Fragment, Image
+from curate.ocr.pages import POINTS_PER_INCH, Fragment, Image, is_memory_error
 from curate.specs.ocr import Ocr
 
 WALL_PER_CPU = 10  # wall clock granted per second of processor time: machines are shared
@@ -62,6 +62,27 @@ def resolve_engine(spec: Ocr) -> str:
         packages = " ".join(f"tesseract-ocr-{language}" for language in missing)
         raise CurateError(what, hint=f"apt install tesseract-ocr {packages}, or engine: rapidocr in the OCR spec")
     return "tesseract"
+
+
+class EngineBroken(Exception):
+    """The engine does not start on this machine, which is no fault of a page."""
+
+
+def start(spec: Ocr) -> None:
+    """Start the engine, once per process. `spec.engine` must be resolved. Raises EngineBroken or MemoryError."""
+    try:
+        if spec.engine == "rapidocr":
+            _rapidocr()
+        elif missing := set(spec.languages) - tesseract_languages():  # it has none at all where it does not run
+            raise RuntimeError(f"it has no language {', '.join(sorted(missing))}")
+    except Exception as error:  # ImportError of a library of C, a model that is gone, whatever else a constructor raises
+        if is_memory_error(error) and not isinstance(error, ImportError):
+            raise MemoryError from error
+        raise EngineBroken(_in_one_line(error)) from error
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
 
 
 @functools.cache

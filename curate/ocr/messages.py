@@ -1,7 +1,7 @@
 """What the reading process and its parent say to each other: length-prefixed frames over two pipes, MessagePack inside.
 
     parent → worker   Request
-    worker → parent   Failed; or Opened, then per page [OcrBegun] and PageRead, and Done
+    worker → parent   Failed; or Opened, then per page [OcrBegun] and PageRead, and Done, or EngineFailed instead of the rest
 
 `OcrBegun` carries what is known of a page before the risky part, so that the page survives its worker.
 """
@@ -37,6 +37,12 @@ class Failed(msgspec.Struct, tag="failed"):
     error: str
 
 
+class EngineFailed(msgspec.Struct, tag="engine"):
+    """The OCR engine does not start, whatever the page."""
+
+    error: str
+
+
 class PageRead(msgspec.Struct, tag="page"):
     """One page. `lines` in the file's order, not yet in reading order; `height` in points."""
 
@@ -60,7 +66,7 @@ class Done(msgspec.Struct, tag="done"):
     """All pages that the limits allow have been sent."""
 
 
-Message = Opened | Failed | PageRead | OcrBegun | Done
+Message = Opened | Failed | EngineFailed | PageRead | OcrBegun | Done
 encode = msgspec.msgpack.Encoder().encode
 decode_request = msgspec.msgpack.Decoder(Request).decode
 decode_message = msgspec.msgpack.Decoder(Message).decode

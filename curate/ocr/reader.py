@@ -16,12 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
-from curate.errors import CurateError
+from curate.errors import CurateError, MissingExtra
 from curate.ocr import layout, messages
 from curate.ocr.engines import WALL_PER_CPU, resolve_engine
 from curate.ocr.messages import PageRead
@@ -55,6 +56,7 @@ class PdfReader:
     """A worker, started when first needed. A context manager; not for use by several threads at once."""
 
     def __init__(self) -> None:
+        self.beat: Callable[[], None] = lambda: None  # called while the worker works, within its limits
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
         self._buffer = bytearray()
@@ -67,7 +69,7 @@ class PdfReader:
         self.close()
 
     def read(self, data: bytes, options: Ocr) -> PdfResult:
-        """Read one PDF. Raises CurateError where no worker can be started at all, or the engine is not installed."""
+        """Read one PDF. Raises CurateError where no worker can be started at all, or the engine is not installed or does not start."""
         options = msgspec.structs.replace(options, engine=resolve_engine(options))
         return _Reading(self, data, options).run()
 
@@ -105,6 +107,7 @@ class PdfReader:
         pipe = process.stdout.fileno()
         deadline = time.monotonic() + WALL_PER_CPU * limits.max_page_seconds
         while (frame := self._next_frame()) is None:
+            self.beat()
             if select.select([pipe], [], [], WATCH_SECONDS)[0]:
                 received = os.read(pipe, 1 << 20)
                 if not received:
@@ -155,7 +158,7 @@ class PdfReader:
             return WorkerDied("too_much_memory", "exceeded memory")
         if code < 0:
             return WorkerDied("crashed", f"crashed (signal {-code})")
-        if self._pages_read == 0 and "ModuleNotFoundError" in said:
+        if self._pages_read == 0 and ("ModuleNotFoundError" in said or "ImportError" in said):
             raise CurateError("the process that reads PDFs does not start", hint=said)
         return WorkerDied("crashed", f"crashed (exit code {code})")
 
@@ -210,6 +213,11 @@ class _Reading:
                 self.opened = message
             elif isinstance(message, messages.OcrBegun):
                 self.begun = message
+            elif isinstance(message, messages.EngineFailed):
+                if self.reader.is_fresh:
+                    raise _broken(self.options.engine, message.error)
+                self.reader.close()  # what it has read may be to blame, by the memory that it took
+                raise WorkerDied("crashed", message.error)
             elif isinstance(message, PageRead):
                 self.pages.append(message)
                 self.seconds += message.seconds
@@ -258,13 +266,22 @@ def assemble(pages: list[PageRead], remove_furniture: bool) -> tuple[str, list[d
     return PAGE_BREAK.join(parts), entries
 
 
-def read_pdf(data: bytes, options: Ocr) -> PdfResult:
-    """Read one PDF with this process's own worker, which is started when first needed and ends with the process."""
+def read_pdf(data: bytes, options: Ocr, beat: Callable[[], None] | None = None) -> PdfResult:
+    """Read one PDF with this process's own worker, which is started when first needed and ends with the process.
+
+    `beat` is called about four times a second while the worker works within its limits of time.
+    """
     reader = _readers.get(os.getpid())
     if reader is None:
         reader = _readers[os.getpid()] = PdfReader()
         atexit.register(reader.close)
+    reader.beat = beat or (lambda: None)
     return reader.read(data, options)
+
+
+def _broken(engine: str, error: str) -> MissingExtra:
+    hint = "mend its installation, or name another engine in the OCR spec; the same command goes on from here"
+    return MissingExtra(f"the OCR engine {engine} does not start: {error}", hint=hint)
 
 
 def resident_megabytes(pid: int) -> float:

@@ -45,7 +45,7 @@ def main(parent: int) -> None:
             return
 
 
-def _serve(request: messages.Request, answers: BinaryIO) -> messages.Failed | messages.Done:
+def _serve(request: messages.Request, answers: BinaryIO) -> messages.Failed | messages.EngineFailed | messages.Done:
     """Send what a request asks for, and return the message that ends the answer."""
     options, limits = request.options, request.options.limits
     limit_memory(limits.max_megabytes)
@@ -60,14 +60,17 @@ def _serve(request: messages.Request, answers: BinaryIO) -> messages.Failed | me
         start = limit_time(limits.max_page_seconds)
         if start - began > limits.max_seconds:
             break
-        found = read_page(pdf, page, options, answers)
+        try:
+            found = read_page(pdf, page, options, answers)
+        except engines.EngineBroken as error:
+            return messages.EngineFailed(str(error))
         found.seconds = cpu_seconds() - start
         messages.write_frame(answers, messages.encode(found))
     return messages.Done()
 
 
 def read_page(pdf: Pdf, page: int, options: Ocr, answers: BinaryIO) -> PageRead:
-    """Read one page by the way that its evidence points to. An error of the library makes it a gap."""
+    """Read one page by the way that its evidence points to. An error of the library makes it a gap. Raises EngineBroken."""
     try:
         width, height = pdf.size(page)
         fragments, cut = pdf.fragments(page, options.limits.max_page_characters)
@@ -103,8 +106,11 @@ def _recognize(pdf: Pdf, layer: PageRead, fragments: list[Fragment], options: Oc
         return stand_in(layer, "ocr_is_off")
     messages.write_frame(answers, messages.encode(messages.OcrBegun(layer)))
     try:
+        engines.start(options)
         image, dpi = pdf.render(layer.page, options.dpi, options.limits.max_pixels)
         found = engines.recognize(image, dpi, options)
+    except engines.EngineBroken:
+        raise
     except Exception as error:  # an engine may raise anything: cv2.error, onnxruntime's own, OSError
         if is_memory_error(error):
             raise MemoryError from error

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import documents, write_corpus
 
-from curate.classify.labels import gather, part_of
+from curate.classify.labels import gather, label_files, part_of
 from curate.classify.model import evaluate_command, load, score, score_command, train, train_command
 from curate.classify.stage import classify
 from curate.cli import main
@@ -88,6 +88,12 @@ def test_labels_do_not_depend_on_files_or_lines(root: Path) -> None:
     write(root / "labels" / "a.jsonl.gz", lines)
     packed = [Examples(jsonl="labels/a.jsonl.gz", equals={"label": "good"})]
     assert gather(spec(root, positive=packed), root)[0] == before
+
+
+def test_a_project_whose_name_looks_like_a_pattern_has_labels_of_its_own(root: Path, tmp_path: Path) -> None:
+    write(tmp_path / "crawl1" / "labels" / "theirs.jsonl", rows(4))
+    write(tmp_path / "crawl[12]" / "labels" / "ours.jsonl", rows(4))
+    assert [path.name for path in label_files(Examples(jsonl="labels/*.jsonl"), tmp_path / "crawl[12]")] == ["ours.jsonl"]
 
 
 def test_a_text_stays_in_its_part_when_others_come(root: Path) -> None:

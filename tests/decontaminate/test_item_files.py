@@ -207,6 +207,13 @@ def test_an_item_of_three_words_is_unscannable_with_its_reason(tmp_path: Path) -
     assert [(row["indexed"], row["reason"]) for row in table] == [(False, "too_short")]
 
 
+def test_a_project_whose_name_looks_like_a_pattern_has_benchmarks_of_its_own(tmp_path: Path) -> None:
+    for folder in ("crawl1", "crawl[12]"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jsonl").write_text(json.dumps({"question": f"Which {folder}?"}) + "\n")
+    assert [item.channels["question"] for item in items_of(tmp_path / "crawl[12]", file="*.jsonl").items] == ["Which crawl[12]?"]
+
+
 def test_a_benchmark_has_a_file_or_a_hub_id(tmp_path: Path) -> None:
     for text in ("b: {description: nothing}", "b: {file: a.jsonl, hub: openai/gsm8k}"):
         (tmp_path / "benchmarks.yaml").write_text(text)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from curate.errors import SpecError
+from curate.errors import InputError, SpecError
 from curate.ingest.read import input_files, read
 from curate.ingest.record import Record, Unreadable
 from curate.specs.workflow import Ingest
@@ -49,6 +50,98 @@ def test_nothing_found_is_an_error_before_anything_runs(root: Path) -> None:
         input_files(["in/*.txt", "in/*.pdf"], root)
     with pytest.raises(SpecError, match="write FOLDER"):
         input_files("in", root)
+
+
+def test_wildcards_count_in_the_pattern_and_not_in_the_folder_where_it_starts(tmp_path: Path) -> None:
+    for folder in ("crawl[12]", "crawl1"):
+        (tmp_path / folder / "data").mkdir(parents=True)
+        (tmp_path / folder / "data/a.txt").write_text(folder)
+    (tmp_path / "crawl[12]/workflows").mkdir()
+    here = tmp_path / "crawl[12]"
+    for pattern in ("data/*.txt", "**/*.txt", "../data/*.txt", "./../data/a.*", "data/a.txt"):
+        ((path, name),) = input_files(pattern, here, here / "workflows")
+        assert (path.read_text(), name.rpartition("/")[2]) == ("crawl[12]", "a.txt")
+    (tmp_path / "crawl[12]/data/a.txt").unlink()
+    with pytest.raises(SpecError, match="no file matches"):
+        input_files("data/*.txt", here)
+
+
+@pytest.mark.parametrize("pattern", ["in/*.txt", "in/**/*.txt", "in/**/*", "in/lost.txt", "in/*/x.txt", "in/**/x.txt"])
+def test_a_link_to_nothing_is_not_passed_over(root: Path, pattern: str) -> None:
+    """It may be a volume that is not mounted: a file or a folder of them."""
+    (root / "in/lost.txt").symlink_to("/nonexistent/volume/c.txt")
+    with pytest.raises(InputError, match=r"lost\.txt: this link to '/nonexistent/volume/c\.txt' cannot be followed: No such file"):
+        input_files(pattern, root)
+    assert len(input_files(["in/a.txt", "in/sub/**/*.txt"], root)) == 3
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is unreadable to root")
+@pytest.mark.parametrize("pattern", ["in/**/*.txt", "in/s*/*.txt", "in/*/c.txt", "in/sub/*"])
+def test_a_folder_that_cannot_be_read_is_not_passed_over(root: Path, pattern: str) -> None:
+    (root / "in/sub").chmod(0)
+    try:
+        with pytest.raises(InputError, match=r"in/sub.*: .*cannot be read: Permission denied"):
+            input_files(pattern, root)
+    finally:
+        (root / "in/sub").chmod(0o755)
+
+
+def test_a_refusal_to_list_a_folder_is_not_passed_over(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for tests that run as root."""
+    real = os.listdir
+
+    def refusing(folder: Path) -> list[str]:
+        if folder.name in ("sub", "lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return real(folder)
+
+    (root / "in/lost+found").mkdir()
+    monkeypatch.setattr(os, "listdir", refusing)
+    with pytest.raises(InputError, match=r"in/sub: this folder cannot be read: Permission denied"):
+        input_files("in/**/*.txt", root)
+    assert [name for _, name in input_files("in/[lo]*/*.txt", root)] == ["other/a.txt"]  # every ext4 volume has a lost+found of root's
+
+
+def test_a_link_to_a_folder_above_multiplies_nothing_and_other_links_are_followed(root: Path, tmp_path: Path) -> None:
+    plain = [name for _, name in input_files("in/**/*.txt", root)]
+    (root / "in/sub/loop").symlink_to(".")
+    (root / "in/sub/up").symlink_to(root)
+    (root / "in/sub/deep/back").symlink_to("..")
+    assert [name for _, name in input_files("in/**/*.txt", root)] == plain
+    assert [name for _, name in input_files("in/*/*/*.txt", root)] == ["sub/deep/d.txt"]
+    (root / "elsewhere").mkdir()
+    (root / "elsewhere/f.txt").write_text("f")
+    (root / "in/linked").symlink_to(root / "elsewhere")
+    (root / "in/other/g.txt").symlink_to(root / "elsewhere/f.txt")
+    assert [name for _, name in input_files("in/**/*.txt", root)] == sorted([*plain, "linked/f.txt", "other/g.txt"])
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*", "*.txt", "**", "**/*", "**/.*", ".*/*", "**/**/*.txt", "in/**", "in/[a-b].txt", "in/?.txt", "i*/s*/**/*.md", "in/**/deep/*"]
+)
+def test_patterns_mean_what_they_mean_to_glob(root: Path, pattern: str) -> None:
+    import glob
+
+    for name in ("in/.hidden.txt", "in/.git/config.txt", "in/sub/.deep/e.txt"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(name)
+    expected = sorted({str(root / path) for path in glob.glob(pattern, root_dir=root, recursive=True) if (root / path).is_file()})
+    found = [str(path) for path, _ in input_files([pattern, "in/a.txt"], root)] if expected else []
+    assert sorted({*found, str(root / "in/a.txt")}) == sorted({*expected, str(root / "in/a.txt")})
+
+
+@pytest.mark.parametrize("pattern", [".", "./", "..", "in/", "/"])
+def test_a_folder_is_no_pattern(root: Path, pattern: str) -> None:
+    with pytest.raises(SpecError, match=r"write FOLDER/\*\*/\*"):
+        input_files(pattern, root)
+
+
+@pytest.mark.skipif(os.uname().sysname == "Darwin", reason="names are UTF-8 there")
+def test_a_name_that_is_not_utf_8_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "ok.txt").write_text("x")
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("x")
+    with pytest.raises(InputError, match=r"not UTF-8: 'caf\\udce9\.txt'\nhint: rename it"):
+        input_files("*.txt", tmp_path)
 
 
 def test_two_files_of_one_name_are_an_error(root: Path) -> None:

@@ -17,7 +17,7 @@ from conftest import documents, write_corpus
 from curate.corpus import read_manifest, verify, write_json
 from curate.engine import Context, Inline, Work, make_plan
 from curate.errors import InputError, SpecError
-from curate.mix import flow, stage
+from curate.mix import data, flow, stage
 from curate.mix.conclude import conclude
 from curate.mix.evaluate import SCORES
 from curate.mix.fitted import fit_swarm
@@ -325,6 +325,15 @@ tokenizer: {project}/tokens/together/tokenizer.json
     assert sorted(mix.weights) == ["more", "web.high", "web.low"]
     assert mix.weights["web.low"].repeats <= mix.weights["web.high"].repeats + 1e-3 <= 7.01
     assert mix.weights["more"].weight <= 0.3 + 1e-6
+
+
+def test_a_project_whose_name_looks_like_a_pattern_has_tokens_of_its_own(tmp_path: Path) -> None:
+    for folder in ("crawl1", "crawl[12]"):
+        (tmp_path / folder / "tokens/web").mkdir(parents=True)
+        (tmp_path / folder / "mixes").mkdir()
+    here = tmp_path / "crawl[12]"
+    for pattern in ("tokens/w*", "./../tokens/w*", f"{tmp_path}/crawl[[]12]/tokens/*"):
+        assert data._folders([pattern], "web", here, here / "mixes") == [here / "tokens/web"]
 
 
 def imported_by(module: str) -> set[str]:

@@ -45,6 +45,14 @@ def test_a_missing_engine_is_an_error_that_says_what_to_do(monkeypatch):
         engines.resolve_engine(Ocr(engine="tesseract", languages=["eng", "deu"]))
 
 
+def test_an_engine_that_lost_its_languages_is_broken(monkeypatch):
+    without(monkeypatch, tesseract={"osd"})
+    with pytest.raises(engines.EngineBroken, match="no language deu, eng"):
+        engines.start(Ocr(engine="tesseract", languages=["eng", "deu"]))
+    without(monkeypatch, tesseract={"eng"})
+    engines.start(Ocr(engine="tesseract"))
+
+
 class Turntable:
     """An engine that reads a page only when the dark edge is on top."""
 

@@ -9,10 +9,14 @@ import pymupdf
 import pytest
 from pdf_files import PROSE, encrypted, hostile_pdf, scan_pdf, shift, text_pdf
 
+from curate.corpus import Corpus
+from curate.engine import Context, Local
+from curate.errors import CurateError, MissingExtra
 from curate.ocr import messages
 from curate.ocr import reader as reading
 from curate.ocr.reader import PdfReader
 from curate.specs.ocr import Limits, Ocr
+from curate.workflow import Run
 
 TEXT_ONLY = Ocr(engine="none", limits=Limits(max_page_seconds=1, max_megabytes=400))
 
@@ -176,6 +180,26 @@ def test_ocr_reads_a_scan_a_shifted_font_and_a_page_on_its_side():
     assert all(page["engine"] == "rapidocr" and page["confidence"] > 0.9 and page["engine_version"] for page in result.pages)
 
 
+def test_an_engine_that_does_not_start_stops_the_run_and_is_no_gap_of_a_page(tmp_path, monkeypatch):
+    """Such as OpenCV on a machine without libGL: once that is mended, the page must be read."""
+    (tmp_path / "cv2.py").write_text("raise ImportError('libGL.so.1: cannot open shared object file')")
+    document = pymupdf.open("pdf", text_pdf(PROSE))
+    document.insert_pdf(pymupdf.open("pdf", scan_pdf("Clear print on paper")))
+    monkeypatch.syspath_prepend(tmp_path)
+    with PdfReader() as reader:
+        with pytest.raises(MissingExtra, match=r"rapidocr does not start: ImportError: libGL\.so\.1") as caught:
+            reader.read(document.tobytes(), Ocr())
+        assert "the same command goes on" in caught.value.hint
+        assert reader.read(text_pdf(PROSE), Ocr()).text == PROSE  # which needs no engine
+
+
+def test_a_library_of_pdfs_that_does_not_load_stops_the_run(tmp_path, monkeypatch):
+    (tmp_path / "pymupdf.py").write_text("raise ImportError('libstdc++.so.6: version not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with PdfReader() as reader, pytest.raises(CurateError, match="does not start"):
+        reader.read(text_pdf(PROSE), TEXT_ONLY)
+
+
 def test_the_worker_ends_when_its_parent_is_killed(tmp_path):
     (tmp_path / "hostile.pdf").write_bytes(hostile_pdf("fan_out"))
     script = textwrap.dedent("""
@@ -202,6 +226,24 @@ def test_the_worker_ends_when_its_parent_is_killed(tmp_path):
     while _is_running(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not _is_running(worker)
+
+
+def test_a_pdf_within_its_limits_is_no_hanging_worker(tmp_path, monkeypatch):
+    """A document may take hours where a worker without a sign of life is stopped after half of one."""
+    monkeypatch.setattr("curate.engine.HANG_SECONDS", 0.5)
+    for folder in ("workflows", "ocr"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "workflows/w.yaml").write_text("name: w\nsources:\n  a:\n    - ingest: {pdf: ./../slow.pdf}\n")
+    (tmp_path / "ocr/default.yaml").write_text("engine: none\nlimits: {max_page_seconds: 1}\n")
+    (tmp_path / "slow.pdf").write_bytes(hostile_pdf("fan_out", good_pages=1))
+    engine = Local(1, tmp_path / "logs")
+    try:
+        Run(tmp_path / "workflows/w.yaml", Context(engine), lambda line: None)()
+    finally:
+        engine.close()
+    corpus = Corpus.open(tmp_path / "runs/w/a/01-ingest")
+    ((shard, _),) = corpus.shards.items()
+    assert [row["text"] for batch in corpus.batches(shard) for row in batch.to_pylist()] == ["Sound page 2"]
 
 
 def test_the_worker_has_no_network():
