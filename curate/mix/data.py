@@ -148,7 +148,7 @@ def in_phase(spec: Mix, data: Data, phase: Phase, spec_file: Path) -> tuple[Mix,
     changes: dict[str, Any] = {"name": f"{spec.name}-{phase.name}", "target": phase.target, "phases": [], "reuse": None}
     changes["evals"] = phase.evals or spec.evals
     changes["proxy"] = _proxy_of(spec, phase)
-    changes["constraints"] = phase.constraints if phase.constraints is not None else _only(spec, names)
+    changes["constraints"] = phase.constraints if phase.constraints is not None else _only(spec, names, {data.traits[leaf].group for leaf in kept})
     suites = find_suites(phase.suites, spec_file) if phase.evals else data.suites
     narrow = {name: {leaf: getattr(data, name)[leaf] for leaf in kept} for name in ("folders", "contents", "traits")}
     return msgspec.structs.replace(spec, **changes), msgspec.structs.replace(data, tokens=counts, suites=suites, **narrow)
@@ -156,10 +156,14 @@ def in_phase(spec: Mix, data: Data, phase: Phase, spec_file: Path) -> tuple[Mix,
 
 def _proxy_of(spec: Mix, phase: Phase) -> Any:
     changes = {name: value for name in ("context", "learning_rate") if (value := getattr(phase, name)) is not None}
-    return msgspec.convert(resolved(spec.proxy) | changes, type(spec.proxy))
+    try:
+        return msgspec.convert(resolved(spec.proxy) | changes, type(spec.proxy))
+    except msgspec.ValidationError as error:
+        raise SpecError(str(error), where=f"phases.{phase.name}", hint="it has the proxy of the mix but for context and learning_rate") from error
 
 
-def _only(spec: Mix, names: set[str]) -> Any:
-    """Return the constraints of the mix without those of sources that do not take part."""
-    kept = {name: limits for name, limits in spec.constraints.sources.items() if name in names}
-    return msgspec.structs.replace(spec.constraints, sources=kept)
+def _only(spec: Mix, names: set[str], groups: set[str | None]) -> Any:
+    """Return the constraints of the mix without those of sources that do not take part, and of groups of which none does."""
+    sources = {name: limits for name, limits in spec.constraints.sources.items() if name in names}
+    kept = {name: limits for name, limits in spec.constraints.groups.items() if name in groups}
+    return msgspec.structs.replace(spec.constraints, sources=sources, groups=kept)

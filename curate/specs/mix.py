@@ -127,6 +127,11 @@ class Proxy(Spec, frozen=True, kw_only=True):
         if self.tokens < self.batch_tokens:
             raise ValueError(f"tokens {self.tokens} are fewer than one batch of {self.batch_tokens}")
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Layers, width and heads: what one proxy shares with another that goes on from it."""
+        return self.layers, self.width, self.heads
+
 
 class SourceLimits(Spec, frozen=True, kw_only=True):
     """Limits of one source, as shares of the target's tokens."""
@@ -247,6 +252,11 @@ class Mix(Spec, frozen=True, kw_only=True):
             for name in self.constraints.sources:
                 if name not in self.sources:
                     raise ValueError(f"constraints name the source '{name}', which is not in sources\nhint: known: {', '.join(self.sources)}")
+        if len({phase.name for phase in self.phases}) != len(self.phases):
+            raise ValueError("two phases have the same name")
+        if self.phases and self.confirm.proxy is not None and self.confirm.proxy.shape != self.proxy.shape:
+            hint = "leave confirm.proxy out (confirm.tokens may be more), or make proxy as large"
+            raise ValueError(f"phases go on from the confirming proxies, which therefore have the layers, width and heads of proxy\nhint: {hint}")
 
     @property
     def suites(self) -> dict[str, Eval]:
