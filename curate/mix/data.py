@@ -19,7 +19,7 @@ from curate.errors import InputError, SpecError
 from curate.mix.limits import Traits
 from curate.project import resolve, root_of
 from curate.specs.load import nearest, resolved
-from curate.specs.mix import Eval, Mix, Phase, Source
+from curate.specs.mix import Eval, Mix, Phase, Source, check_own
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -38,6 +38,7 @@ def gather(spec: Mix, spec_file: Path, tokens: Mapping[str, Path], tokenizer: Pa
 
     Raises SpecError for a source that the run does not have, and for missing files.
     """
+    check_own(spec, str(spec_file))
     root, beside = root_of(spec_file), spec_file.resolve().parent
     if spec.tokenizer is not None:
         tokenizer = resolve(spec.tokenizer, root, beside)
@@ -62,6 +63,9 @@ def leaves(spec: Mix, known: list[str]) -> dict[str, list[str] | None]:
     """
     found: dict[str, list[str] | None] = {}
     for name, source in sources_of(spec, known).items():
+        made = [name, *(f"{name}.{bucket}" for bucket in source.buckets)]
+        if not found.keys().isdisjoint(made):
+            raise SpecError(f"a bucket and a source are both called '{next(leaf for leaf in made if leaf in found)}'", where="sources")
         if source.buckets:
             found |= {f"{name}.{bucket}": [where] if isinstance(where, str) else where for bucket, where in source.buckets.items()}
         elif source.shards is not None:
@@ -118,7 +122,7 @@ def find_suites(evals: Mapping[str, Eval], spec_file: Path) -> dict[str, dict[st
     root, beside = root_of(spec_file), spec_file.resolve().parent
     suites = {}
     for name, suite in evals.items():
-        path = resolve(suite.file, root, beside)
+        path = resolve(suite.file or "", root, beside)
         if not path.is_file():
             raise SpecError(f"no such file: {path}", where=f"evals.{name}")
         suites[name] = resolved(suite) | {"file": str(path)}

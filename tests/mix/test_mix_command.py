@@ -20,11 +20,13 @@ from test_mix_stage import SPEC, outputs, project, receipts, trained
 from curate.cli import main
 from curate.errors import InputError, SpecError
 from curate.mix import export
+from curate.mix.data import gather
 from curate.mix.doubts import doubts
 from curate.mix.elsewhere import read_tables, refuse_overwriting, solve_fit
 from curate.mix.fitted import FILES
+from curate.mix.solved import write_solved
 from curate.specs.load import load_spec
-from curate.specs.mix import LAWS, SolvedMix
+from curate.specs.mix import LAWS, Mix, SolvedMix
 from curate.verbs.mix import FORMS
 from curate.verbs.mix import LAWS as OFFERED
 
@@ -180,6 +182,44 @@ def test_what_looks_wrong_in_tables_is_said_with_the_result(
     assert any("11 runs are few" in note for note in json.loads(capsys.readouterr().out)["notes"])
     rewritten(tables, "ratios.csv", "run,code,math,web,wiki", lambda row: [*row, "0"])
     assert "all runs have the same share of wiki: what another would do is not known" in told()
+
+
+def test_published_tables_keep_their_names_and_their_suites_need_no_file(tables: Path) -> None:
+    rewritten(tables, "ratios.csv", "index,Common Crawl,c4/en: old,web.2", lambda row: row)
+    rewritten(tables, "metrics.csv", "index,metric/the_pile_arxiv_val_loss,sums", lambda row: row)
+    assert (
+        main(["mix", *(word if word not in FILES else str(tables / word) for word in FIT[:-3]), "--output", str(tables / "laws"), "--law", "ridge"])
+        == 0
+    )
+    spec = """
+name: mine
+target: {tokens: 100_000}
+evals: {metric/the_pile_arxiv_val_loss: {weight: 2, protect: true}, sums: {}}
+sources: {Common Crawl: {tokens: 90_000}, "c4/en: old": {tokens: 30_000}, web.2: {tokens: 5_000_000_000}}
+constraints: {sources: {Common Crawl: {min: 0.2}}}
+"""
+    (tables / "mine.yaml").write_text(spec)
+    proposal, solved = solve_fit(tables / "laws", tables / "mine.yaml")
+    assert solved is not None and set(proposal["weights"]) == set(solved.weights) == {"Common Crawl", "c4/en: old", "web.2"}
+    write_solved(tables / "mine.solved.yaml", solved)
+    for form in FORMS:
+        assert set(export.export_mix(tables / "mine.solved.yaml", form).tokens) <= set(solved.weights)
+    for old, new, message in (
+        ("metric/the_pile_arxiv_val_loss", "docs", r"sources: 'Common Crawl' is a name for tables from elsewhere alone"),
+        ("Common Crawl", "crawl", r"sources: 'c4/en: old' is a name for tables"),
+    ):
+        (tables / "own.yaml").write_text(spec.replace(old, new))
+        with pytest.raises(SpecError, match=message):
+            gather(load_spec(tables / "own.yaml", Mix), tables / "own.yaml", {}, None)
+    (tables / "own.yaml").write_text("name: m\ntarget: {tokens: 9}\nevals: {docs: {weight: 2}}\nsources: {a: x, b: y}\n")
+    with pytest.raises(SpecError, match=r"own.yaml: evals.docs: which file is it\?"):
+        gather(load_spec(tables / "own.yaml", Mix), tables / "own.yaml", {}, None)
+    (tables / "own.yaml").write_text("name: m\ntarget: {tokens: 9}\nevals: {sums: {}}\n")
+    with pytest.raises(SpecError, match=r"hint: sources: \{web: \{tokens: 5_000_000_000\}\}"):
+        solve_fit(tables / "laws", tables / "own.yaml")
+    (tables / "own.yaml").write_text("name: m\ntarget: {tokens: 9}\nevals: {sums: {}}\nsources: {w: {buckets: {a: x, b: y}}, w.b: {tokens: 9}}\n")
+    with pytest.raises(SpecError, match=r"a bucket and a source are both called 'w.b'"):
+        solve_fit(tables / "laws", tables / "own.yaml")
 
 
 def test_options_and_keys_that_would_do_nothing_are_refused(
