@@ -41,10 +41,10 @@ def check_workflow(project: Any) -> list[str]:
     for source, steps in workflow.sources.items():
         _check_rules(f"sources.{source}", [*steps, *workflow.together], project)
     if workflow.mix is not None:
-        from curate.specs.mix import Mix
+        from curate.specs.mix import Mix, check_own
 
         path = find("mixes", workflow.mix, project.root, project.beside)
-        load_spec(path, Mix)
+        check_own(load_spec(path, Mix), str(path))
         read.append(path)
     return sorted({str(path) for path in read})
 

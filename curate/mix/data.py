@@ -19,7 +19,7 @@ from curate.errors import InputError, SpecError
 from curate.mix.limits import Traits
 from curate.project import resolve, root_of, start_of
 from curate.specs.load import nearest, resolved
-from curate.specs.mix import Eval, Mix, Phase, Source
+from curate.specs.mix import Eval, Mix, Phase, Source, check_own
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -38,6 +38,7 @@ def gather(spec: Mix, spec_file: Path, tokens: Mapping[str, Path], tokenizer: Pa
 
     Raises SpecError for a source that the run does not have, and for missing files.
     """
+    check_own(spec, str(spec_file))
     root, beside = root_of(spec_file), spec_file.resolve().parent
     if spec.tokenizer is not None:
         tokenizer = resolve(spec.tokenizer, root, beside)
@@ -62,6 +63,9 @@ def leaves(spec: Mix, known: list[str]) -> dict[str, list[str] | None]:
     """
     found: dict[str, list[str] | None] = {}
     for name, source in sources_of(spec, known).items():
+        made = [name, *(f"{name}.{bucket}" for bucket in source.buckets)]
+        if not found.keys().isdisjoint(made):
+            raise SpecError(f"a bucket and a source are both called '{next(leaf for leaf in made if leaf in found)}'", where="sources")
         if source.buckets:
             found |= {f"{name}.{bucket}": [where] if isinstance(where, str) else where for bucket, where in source.buckets.items()}
         elif source.shards is not None:
@@ -119,7 +123,7 @@ def find_suites(evals: Mapping[str, Eval], spec_file: Path) -> dict[str, dict[st
     root, beside = root_of(spec_file), spec_file.resolve().parent
     suites = {}
     for name, suite in evals.items():
-        path = resolve(suite.file, root, beside)
+        path = resolve(suite.file or "", root, beside)
         if not path.is_file():
             raise SpecError(f"no such file: {path}", where=f"evals.{name}")
         suites[name] = resolved(suite) | {"file": str(path)}
@@ -149,7 +153,7 @@ def in_phase(spec: Mix, data: Data, phase: Phase, spec_file: Path) -> tuple[Mix,
     changes: dict[str, Any] = {"name": f"{spec.name}-{phase.name}", "target": phase.target, "phases": [], "reuse": None}
     changes["evals"] = phase.evals or spec.evals
     changes["proxy"] = _proxy_of(spec, phase)
-    changes["constraints"] = phase.constraints if phase.constraints is not None else _only(spec, names)
+    changes["constraints"] = phase.constraints if phase.constraints is not None else _only(spec, names, {data.traits[leaf].group for leaf in kept})
     suites = find_suites(phase.suites, spec_file) if phase.evals else data.suites
     narrow = {name: {leaf: getattr(data, name)[leaf] for leaf in kept} for name in ("folders", "contents", "traits")}
     return msgspec.structs.replace(spec, **changes), msgspec.structs.replace(data, tokens=counts, suites=suites, **narrow)
@@ -157,10 +161,14 @@ def in_phase(spec: Mix, data: Data, phase: Phase, spec_file: Path) -> tuple[Mix,
 
 def _proxy_of(spec: Mix, phase: Phase) -> Any:
     changes = {name: value for name in ("context", "learning_rate") if (value := getattr(phase, name)) is not None}
-    return msgspec.convert(resolved(spec.proxy) | changes, type(spec.proxy))
+    try:
+        return msgspec.convert(resolved(spec.proxy) | changes, type(spec.proxy))
+    except msgspec.ValidationError as error:
+        raise SpecError(str(error), where=f"phases.{phase.name}", hint="it has the proxy of the mix but for context and learning_rate") from error
 
 
-def _only(spec: Mix, names: set[str]) -> Any:
-    """Return the constraints of the mix without those of sources that do not take part."""
-    kept = {name: limits for name, limits in spec.constraints.sources.items() if name in names}
-    return msgspec.structs.replace(spec.constraints, sources=kept)
+def _only(spec: Mix, names: set[str], groups: set[str | None]) -> Any:
+    """Return the constraints of the mix without those of sources that do not take part, and of groups of which none does."""
+    sources = {name: limits for name, limits in spec.constraints.sources.items() if name in names}
+    kept = {name: limits for name, limits in spec.constraints.groups.items() if name in groups}
+    return msgspec.structs.replace(spec.constraints, sources=sources, groups=kept)

@@ -10,7 +10,7 @@ folder is there to be counted.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 
 from curate.corpus import read_manifest
 from curate.engine import Context, Work, complete, make_plan
-from curate.errors import SpecError
+from curate.errors import InputError, SpecError
 from curate.mix import flow
 from curate.mix.conclude import unconfirmed
 from curate.mix.data import leaves, sources_of, traits_of
-from curate.mix.fitted import FILES, STORED, Fitted, edited, laws_in, read_fit, write_fit
+from curate.mix.doubts import doubts, refuse_undetermined
+from curate.mix.fitted import FILES, LAWS, RATIOS, STORED, Fitted, edited, laws_in, read_fit, says, tables_of, write_fit
 from curate.mix.law import SuiteLaw, check
 from curate.mix.limits import limits_of
 from curate.mix.setting import Setting
@@ -39,6 +40,7 @@ from curate.tasks import hash_of
 Array = NDArray[np.float64]
 FITTING = ".fitting"  # the folder of a fit that is not complete
 NATURAL = "natural"  # the run that, when there is one, is the natural mix
+AVERAGE = "mean of all runs"  # which stands for the natural mix where there is none
 MEAN = (
     "no run is called natural: gains are over the mean of all runs, and the proposal is drawn to the uniform mix a little; "
     "a spec says what there is of each source"
@@ -51,22 +53,35 @@ def solve_fit(folder: Path, spec_file: Path | None) -> tuple[dict[str, Any], Sol
     Raises SpecError for a spec that does not fit.
     """
     fitted = read_fit(folder)
+    refuse_undetermined(fitted.swarm, str(folder / RATIOS))
     if spec_file is None:
         laws = laws_in(folder, fitted, fitted.swarm)
         proposal = flow.recommend(_bare(fitted.swarm, laws), fitted.swarm, _asked(fitted, laws))
-        notes = [*_edits(fitted, laws), *([] if NATURAL in fitted.swarm.runs else [MEAN])]
-        return proposal | {"warnings": [*proposal["warnings"], *notes]}, None
+        notes = [*_edits(fitted, laws), *doubts(fitted.swarm)]
+        return _over_mean(proposal, notes) if NATURAL not in fitted.swarm.runs else proposal | {"warnings": [*proposal["warnings"], *notes]}, None
     setting = setting_of(fitted, spec_file)
     swarm = msgspec.structs.replace(fitted.swarm, scores={suite: fitted.swarm.scores[suite] for suite in setting.spec.suites})
     laws = laws_in(folder, fitted, swarm)
     proposal = flow.recommend(flow.problem_of(setting, swarm, laws), swarm, _asked(fitted, laws), setting)
-    proposal["warnings"] += _edits(fitted, laws)
+    proposal["warnings"] += [*_edits(fitted, laws), *_other_law(setting.spec, _asked(fitted, laws)), *doubts(swarm)]
     made_from = {"spec": hash_of(resolved(setting.spec)), "swarm": hash_of([fitted.swarm.runs, fitted.swarm.mixes.tolist(), fitted.laws])}
     return proposal, unconfirmed(setting, proposal, made_from)
 
 
 def _asked(fitted: Fitted, laws: Mapping[str, SuiteLaw]) -> str:
     return str(fitted.laws[next(iter(laws))]["asked"])  # of all suites of a fit
+
+
+def _over_mean(proposal: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Return a proposal whose `natural` is the mean of all runs, which it says."""
+    warnings = [warning.replace("the natural mix", f"the {AVERAGE}") for warning in proposal["warnings"]]
+    return proposal | {"baseline": AVERAGE, "warnings": [*warnings, *notes, MEAN]}
+
+
+def _other_law(spec: Mix, asked: str) -> list[str]:
+    if spec.law in ("auto", asked):
+        return []
+    return [f"the laws are those of the fit ({asked}), not of the spec ({spec.law}): `curate mix fit --law {spec.law}` fits them"]
 
 
 def _edits(fitted: Fitted, laws: Mapping[str, SuiteLaw]) -> list[str]:
@@ -102,12 +117,25 @@ def _lists(scores: Mapping[str, Array]) -> dict[str, list[float]]:
 def read_tables(ratios: Path, metrics: Path, predict: Path | None) -> tuple[Swarm, tuple[list[str], Array] | None]:
     """Return the swarm in two tables, and the runs and mixes of a third. Raises InputError for what no law could be fitted to."""
     swarm = read_swarm(ratios, metrics)
+    refuse_undetermined(swarm, str(ratios))
     for suite, scores in sorted(swarm.scores.items()):
         check(suite, swarm.mixes, scores)
     if predict is None:
         return swarm, None
     runs, _, mixes = read_ratios(predict, swarm.sources)
     return swarm, (runs, mixes)
+
+
+def refuse_overwriting(folder: Path, swarm: Swarm, inputs: Sequence[Path]) -> None:
+    """Raise InputError where a fit of `swarm` in `folder` would change a file of the user's: one of its `inputs`, or one that no fit wrote."""
+    texts = tables_of(swarm)
+    is_ours = any((folder / name).exists() for name in (LAWS, STORED, FITTING))
+    for name in FILES:
+        path = folder / name
+        is_input = any(given.exists() and path.exists() and given.samefile(path) for given in inputs)
+        if path.exists() and (is_input or not is_ours) and not says(path, texts.get(name, "")):
+            what = "is one of the tables to be fitted, and would be written over" if is_input else "is in the way: no fit wrote it"
+            raise InputError(what, where=str(path), hint="choose another --output, such as a folder that is not there yet")
 
 
 def _bare(swarm: Swarm, laws: dict[str, SuiteLaw]) -> Problem:
@@ -129,6 +157,10 @@ def _bare(swarm: Swarm, laws: dict[str, SuiteLaw]) -> Problem:
 def setting_of(fitted: Fitted, spec_file: Path) -> Setting:
     """Return the setting of a spec for a swarm that was trained elsewhere."""
     spec = load_spec(spec_file, Mix)
+    for key in ("reuse", "phases"):
+        if getattr(spec, key):
+            what = f"`{key}` needs proxies that are trained here; from tables nothing follows of it"
+            raise SpecError(what, where=f"{spec_file}: {key}", hint="leave it out, or `curate mix solve SPEC` without --fit")
     tokens = _tokens(spec, spec_file)
     if set(tokens) != set(fitted.swarm.sources):
         differ = ", ".join(sorted(set(tokens) ^ set(fitted.swarm.sources)))
@@ -141,8 +173,11 @@ def setting_of(fitted: Fitted, spec_file: Path) -> Setting:
 
 def _tokens(spec: Mix, spec_file: Path) -> dict[str, int]:
     """Return leaf → tokens: as typed, or counted in its folders."""
+    where = f"{spec_file}: sources"
     if not isinstance(spec.sources, dict):
-        raise SpecError("outside of a workflow a mix says how much there is of each source", where="sources", hint="sources: {web: {tokens: 5e9}}")
+        raise SpecError(
+            "outside of a workflow a mix says how much there is of each source", where=where, hint="sources: {web: {tokens: 5_000_000_000}}"
+        )
     sources, root, beside = sources_of(spec, []), root_of(spec_file), spec_file.resolve().parent
     found = {}
     for leaf, folders in leaves(spec, list(sources)).items():
@@ -150,7 +185,7 @@ def _tokens(spec: Mix, spec_file: Path) -> dict[str, int]:
         if typed is not None:
             found[leaf] = typed
         elif folders is None:
-            raise SpecError("how much is there of it?", where=f"sources.{leaf}", hint="tokens: NUMBER, or shards: FOLDER")
+            raise SpecError("how much is there of it?", where=f"{where}.{leaf}", hint="tokens: NUMBER, or shards: FOLDER")
         else:
             notes = [note for folder in folders for note in read_manifest(resolve(folder, root, beside)).notes.values()]
             found[leaf] = sum(int(note.get("num_tokens", 0)) for note in notes)

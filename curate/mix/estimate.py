@@ -11,7 +11,7 @@ import msgspec
 from curate.mix import flow
 from curate.mix.data import gather
 from curate.mix.setting import Setting
-from curate.mix.stage import kept_by, num_gpus
+from curate.mix.stage import kept_by, num_gpus, plan_phases, rivals_of
 from curate.specs.load import load_spec, resolved
 from curate.specs.mix import Mix
 
@@ -21,7 +21,7 @@ BYTES_PER_PARAMETER = 16  # weight, gradient and two moments, in float32
 def estimate(spec_file: Path) -> dict[str, Any]:
     """Return what `curate mix run` would train, and for how long on all cores, or GPUs, of this machine: {summary, runs}.
 
-    Trains a few steps on noise. Later phases and further rounds of a sequential swarm are not counted.
+    Trains a few steps on noise. Later phases are checked, but neither they nor further rounds of a sequential swarm are counted.
     """
     from curate.mix.model import flops_per_token, num_parameters
     from curate.tokens.tokenizer import Encoder
@@ -30,6 +30,7 @@ def estimate(spec_file: Path) -> dict[str, Any]:
     data = gather(spec, spec_file, {}, None)
     setting = Setting(spec, data.tokens, data.traits, kept=kept_by(spec, spec_file, data))
     runs = flow.plan_runs(setting)
+    plan_phases(spec, spec_file, data, rivals_of(spec, spec_file, setting.leaves))
     vocab = Encoder.open(data.tokenizer).vocab_size
     confirm = spec.confirm.seeds * (1 + len(spec.confirm.rivals))
     larger = spec.confirm.proxy or spec.proxy

@@ -64,18 +64,29 @@ def write_fit(
     """
     suites = sorted(swarm.scores)
     runs, mixes = predicted or (swarm.runs, next(iter(laws.values())).mixes)
-    texts = {
-        RATIOS: _csv(["run", *swarm.sources], swarm.runs, swarm.mixes.T),
-        METRICS: _csv(["run", *suites], swarm.runs, [swarm.scores[suite] for suite in suites]),
-        PREDICTIONS: predictions_csv(laws, runs, mixes),
-    }
+    texts = tables_of(swarm) | {PREDICTIONS: predictions_csv(laws, runs, mixes)}
     ratios = {"ratios": hash_of(swarm.mixes.tolist())}
     facts = json.dumps({suite: facts_of(laws[suite], swarm.scores[suite], asked) | ratios for suite in suites}, indent=1) + "\n"
     files[LAWS].unlink(missing_ok=True)
     for name, text in texts.items():
-        files[name].write_text(text, encoding="utf-8")
+        if not says(files[name], text):  # a table may be the only copy of what a user wrote
+            files[name].write_text(text, encoding="utf-8")
     write_laws(files[STORED], laws, swarm.scores, asked)
     files[LAWS].write_text(facts, encoding="utf-8")
+
+
+def tables_of(swarm: Swarm) -> dict[str, str]:
+    """Return the texts of ratios.csv and metrics.csv."""
+    suites = sorted(swarm.scores)
+    return {
+        RATIOS: _csv(["run", *swarm.sources], swarm.runs, swarm.mixes.T),
+        METRICS: _csv(["run", *suites], swarm.runs, [swarm.scores[suite] for suite in suites]),
+    }
+
+
+def says(path: Path, text: str) -> bool:
+    """Say whether the file is there and holds this text."""
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def _csv(head: list[str], runs: Sequence[str], columns: Sequence[Array] | Array) -> str:

@@ -46,6 +46,7 @@ class Limit(msgspec.Struct, frozen=True):
     kind: str  # min, max, fixed, repeats, upsampling, quality, group_min, group_max, group_fixed, synthetic
     subject: str  # the source, bucket or group that it is about
     growth: float = 0.0  # what `top` gains when the subject's available tokens double
+    debt: float = 0.0  # what earlier phases read beyond it: `top` is 0, and would be so far below
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -157,11 +158,12 @@ def _repeat_parts(
 
     def part(subject: str, members: Sequence[str], most: float, kind: str) -> Limit:
         available, before = sum(tokens[name] for name in members), sum(used.get(name, 0) for name in members)
-        top = max(0.0, most * available - before) / target
+        room = (most * available - before) / target
+        top, debt = max(0.0, room), max(0.0, -room)
         read = f", of which earlier phases read {before:,}" if before else ""
         word = "max_upsampling" if kind == "upsampling" else "max_repeats"
         label = f"{subject} at most {top:.3g} ({word} {most:g} of {available:,} tokens{read})"
-        return Limit(_mark(names, members), top, label, kind, subject, growth=most * available / target)
+        return Limit(_mark(names, members), top, label, kind, subject, growth=most * available / target, debt=debt)
 
     parts = []
     for source, members in leaves.items():
@@ -215,9 +217,14 @@ def free(names: list[str]) -> Limits:
 
 
 def relaxed(limits: Limits, changed: Callable[[Limit], float]) -> Limits:
-    """Return the limits with `changed(part)` added to each top."""
-    parts = [msgspec.structs.replace(part, top=part.top + change) if (change := changed(part)) else part for part in limits.parts]
+    """Return the limits with `changed(part)` added to each top; where earlier phases read too much, that is made up for first."""
+    parts = [_raised(part, change) if (change := changed(part)) else part for part in limits.parts]
     return assemble(limits.names, parts)
+
+
+def _raised(part: Limit, change: float) -> Limit:
+    top = part.top + max(0.0, change - part.debt) if part.debt else part.top + change
+    return msgspec.structs.replace(part, top=top, debt=max(0.0, part.debt - change))
 
 
 def through(limits: Limits, expand: Array, names: list[str]) -> Limits:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import msgspec
 
 from curate.corpus import Manifest, read_manifest, sha256_of
 from curate.engine import Context, StagePlan, Work, complete, complete_all, make_plan, refuse_strangers
+from curate.errors import SpecError
 from curate.mix import flow
 from curate.mix.data import Data, gather, in_phase
 from curate.mix.setting import Setting, reused
@@ -61,6 +62,7 @@ _TRAINING = (
 _SCORING = (*_MODEL, "curate.mix.evaluate", "curate.mix.suites")
 _SOLVING = ("curate.mix", "curate.specs.mix")
 Say = Callable[[str], None]
+Read = tuple[str, int, int]  # leaf, tokens of it that a phase read, tokens that there were for that phase
 
 
 class _Mixing(msgspec.Struct, frozen=True):
@@ -90,27 +92,62 @@ def run_mix(
     spec = load_spec(spec_file, Mix)
     data = gather(spec, spec_file, tokens, tokenizer)
     setting = Setting(spec, data.tokens, data.traits, kept=kept_by(spec, spec_file, data))
-    rivals = _rivals(spec, spec_file)
+    rivals = rivals_of(spec, spec_file, setting.leaves)
     mixing = _Mixing(setting, data, folder, rivals, _made_from(spec, spec_file, data), context, say)
+    phases = [
+        _Mixing(later, inside, folder / "phases" / phase.name, rivals, _made_from(later.spec, spec_file, inside), context, say)
+        for phase, (later, inside) in zip(spec.phases, plan_phases(spec, spec_file, data, rivals), strict=True)
+    ]
+    for one in (mixing, *phases):
+        refuse_strangers(one.folder)  # where the conclusion will lie: hours later is no time to learn that it cannot
+    for one in phases:
+        _read_suites(one)
     manifest = _steps(mixing, until)
-    used: dict[str, int] = {}
-    for phase in spec.phases if until == "confirm" else ():
+    reads: list[Read] = []
+    for phase in phases if until == "confirm" else ():
         solved = read_solved(mixing.folder / f"{mixing.setting.spec.name}.solved.yaml")
-        for leaf, source in solved.weights.items():
-            used[leaf] = used.get(leaf, 0) + round(source.weight * solved.target_tokens)
+        reads += [(leaf, round(source.weight * solved.target_tokens), source.available_tokens) for leaf, source in solved.weights.items()]
         start = mixing.folder / "confirm" / "proxies" / f"{solved.keep}-0.safetensors"
-        narrow, inside = in_phase(spec, data, phase, spec_file)
-        before = {leaf: used.get(leaf, 0) for leaf in inside.tokens}
-        setting = Setting(narrow, inside.tokens, inside.traits, {}, before, str(start), phase.min_document_tokens)
-        made_from = _made_from(narrow, spec_file, inside) | {"phase before": hash_of(msgspec.to_builtins(solved))}
-        mixing = _Mixing(setting, inside, folder / "phases" / phase.name, rivals, made_from, context, say)
+        setting = msgspec.structs.replace(phase.setting, used=used_of(reads, phase.data.tokens), start=str(start))
+        made_from = phase.made_from | {"phase before": hash_of(msgspec.to_builtins(solved))}
+        mixing = msgspec.structs.replace(phase, setting=setting, made_from=made_from)
         manifest = _steps(mixing, until)
     return manifest
 
 
+def plan_phases(spec: Mix, spec_file: Path, data: Data, rivals: Mapping[str, Mapping[str, float]]) -> list[tuple[Setting, Data]]:
+    """Return each later phase and its data, as if nothing had been read before it.
+
+    Raises what its training would end with, as far as that is known before anything is trained.
+    """
+    found = []
+    for phase in spec.phases:
+        narrow, inside = in_phase(spec, data, phase, spec_file)
+        setting = Setting(narrow, inside.tokens, inside.traits, min_document_tokens=phase.min_document_tokens)
+        where = f"phases.{phase.name}"
+        try:
+            flow.plan_runs(setting)
+        except SpecError as error:
+            raise SpecError(error.what, where=f"{where}: {error.where}" if error.where else where, hint=error.hint) from error
+        _check_rivals(rivals, setting.leaves, f"{spec_file}: {where}")
+        found.append((setting, inside))
+    return found
+
+
+def used_of(reads: Sequence[Read], tokens: Mapping[str, int]) -> dict[str, int]:
+    """Return leaf → how many of its `tokens` earlier phases have read.
+
+    Of what was read from more documents than there are now (others are too short for this phase), these were their part.
+    """
+    used = dict.fromkeys(tokens, 0)
+    for leaf, count, available in reads:
+        if leaf in used:
+            used[leaf] += round(count * min(1.0, tokens[leaf] / available))
+    return used
+
+
 def _steps(mixing: _Mixing, until: str) -> Manifest:
     name = mixing.setting.spec.name
-    refuse_strangers(mixing.folder)  # where the conclusion will lie: hours later is no time to learn that it cannot
     runs = flow.plan_runs(mixing.setting)
     _read_suites(mixing)
     mixing.say(f"mix {name}: {len(runs)} proxies of {mixing.setting.spec.proxy.tokens:,} tokens each")
@@ -261,14 +298,22 @@ def kept_by(spec: Mix, spec_file: Path, data: Data) -> dict[str, float]:
     return reused(read_solved(resolve(spec.reuse, root_of(spec_file), spec_file.resolve().parent)), data.contents)
 
 
-def _rivals(spec: Mix, spec_file: Path) -> dict[str, dict[str, float]]:
-    """Return the weights of the rivals that are solved mixes."""
+def rivals_of(spec: Mix, spec_file: Path, leaves: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return the weights of the rivals that are solved mixes. Raises SpecError for one of other sources than the `leaves` of the mix."""
     found = {}
     for name, path in zip(spec.confirm.rivals, spec.confirm.against, strict=True):
         if name != path:
             solved = read_solved(resolve(path, root_of(spec_file), spec_file.resolve().parent))
             found[name] = {leaf: source.weight for leaf, source in solved.weights.items()}
+    _check_rivals(found, leaves, str(spec_file))
     return found
+
+
+def _check_rivals(rivals: Mapping[str, Mapping[str, float]], leaves: Sequence[str], where: str) -> None:
+    for name, weights in rivals.items():
+        if set(weights) != set(leaves):
+            what = f"the rival '{name}' is a mix of {', '.join(sorted(weights))}, not of {', '.join(sorted(leaves))}"
+            raise SpecError(what, where=where, hint="confirm.against compares mixes of the same sources, in every phase: leave it out")
 
 
 def _made_from(spec: Mix, spec_file: Path, data: Data) -> dict[str, str]:

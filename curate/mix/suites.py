@@ -29,6 +29,9 @@ from curate.tokens.tokenizer import Encoder
 FORMATS: list[tuple[dict[str, type], dict[str, str]]] = [
     ({"query": str, "choices": list, "gold": int}, {"context": "query", "choices": "choices", "gold": "gold"}),
     ({"question": str, "choices": list, "answer": int}, {"context": "question", "choices": "choices", "gold": "answer"}),
+    ({"question": str, "choices": list, "answer": str}, {"context": "question", "choices": "choices", "gold": "answer"}),
+    ({"question": str, "options": list, "answer": int}, {"context": "question", "choices": "options", "gold": "answer"}),
+    ({"question": str, "options": list, "answer": str}, {"context": "question", "choices": "options", "gold": "answer"}),
     ({"context": str, "continuation": str}, {"context": "context", "continuation": "continuation"}),
     ({"context": str, "chain_of_thought": str, "answer": str}, {"context": "context", "continuation": "chain_of_thought"}),
     ({"context": str, "answer": str}, {"context": "context", "continuation": "answer"}),
@@ -36,6 +39,7 @@ FORMATS: list[tuple[dict[str, type], dict[str, str]]] = [
     ({"prompt": str, "canonical_solution": str}, {"context": "prompt", "continuation": "canonical_solution"}),
     ({"problem": str, "solution": str}, {"context": "problem", "continuation": "solution"}),
 ]
+CHOICES = ("choices", "options")  # a list of this name makes a row multiple choice
 BETWEEN_SHOTS = "\n\n"
 
 
@@ -113,15 +117,14 @@ def fields_of(row: Mapping[str, Any], spec: Mapping[str, Any], where: str) -> di
         return named
     fitting = [(keys, roles) for keys, roles in FORMATS if all(isinstance(row.get(key), kind) for key, kind in keys.items())]
     best = [roles for keys, roles in fitting if not any(keys.keys() < others.keys() for others, _ in fitting)]
-    if len(best) == 1:
+    lists = [name for name in CHOICES if isinstance(row.get(name), list)]
+    passed_over = bool(lists) and len(best) == 1 and "choices" not in best[0]  # its answer would be scored as a text of its own
+    if len(best) == 1 and not passed_over:
         return named | best[0]
-    problem = "is of no known format" if not best else f"fits {len(best)} formats"
+    problem = f"fits {len(best)} formats" if len(best) > 1 else f"has {lists[0]} of no known format" if lists else "is of no known format"
+    wanted = "choices and gold" if lists and len(best) < 2 else "text, or context and continuation, or choices and gold"
     listed = ", ".join(sorted(map(str, row)))
-    raise InputError(
-        f"has no field 'text' and {problem}",
-        where=where,
-        hint=f"its fields are {listed}; name text, or context and continuation, or choices and gold",
-    )
+    raise InputError(f"has no field 'text' and {problem}", where=where, hint=f"its fields are {listed}; name {wanted}")
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -142,7 +145,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                     continue
                 try:
                     row = json.loads(text)
-                except ValueError as error:
+                except (ValueError, RecursionError) as error:
                     raise InputError(f"is not JSON: {error}", where=f"{path}:{line}") from error
                 if not isinstance(row, dict):
                     raise InputError("is not a JSON object", where=f"{path}:{line}")
@@ -163,9 +166,19 @@ def _item(row: dict[str, Any], fields: Mapping[str, Any], where: str) -> Item:
     choices, gold = _field(row, fields["choices"], where), _field(row, fields["gold"], where)
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         raise InputError(f"field '{fields['choices']}' is not a list of texts", where=where)
-    if not isinstance(gold, int) or isinstance(gold, bool) or not 0 <= gold < len(choices):
-        raise InputError(f"field '{fields['gold']}' is {gold!r}, not the index of one of {len(choices)} choices", where=where)
-    return Item(context, joint, choices, gold)
+    index = _index(gold, choices)
+    if index is None:
+        what = f"field '{fields['gold']}' is {gold!r:.60}, not the index of one of {len(choices)} choices"
+        raise InputError(what, where=where, hint="name choices and gold in evals; gold is a field with an index from 0, or with a letter from A")
+    return Item(context, joint, [_encodable(choice, fields["choices"], where) for choice in choices], index)
+
+
+def _index(gold: Any, choices: list[str]) -> int | None:
+    """Return which choice an index or a letter means; None when it is neither, or when the letter is itself another choice."""
+    if isinstance(gold, str) and len(gold) == 1 and "A" <= gold <= "Z":
+        index = ord(gold) - ord("A")
+        gold = None if index >= len(choices) or (gold in choices and choices[index] != gold) else index
+    return gold if isinstance(gold, int) and not isinstance(gold, bool) and 0 <= gold < len(choices) else None
 
 
 def _parts(item: Item, before: str, encoder: Encoder, line: int) -> Iterator[Part]:
@@ -188,4 +201,12 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
     value = _field(row, name, where)
     if not isinstance(value, str):
         raise InputError(f"field '{name}' is not a text", where=where)
-    return value
+    return _encodable(value, name, where)
+
+
+def _encodable(text: str, name: str, where: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"field '{name}' holds half a character, {text[error.start]!a}", where=where) from error
+    return text

@@ -71,7 +71,8 @@ def read_ratios(path: Path, sources: list[str] | None = None) -> tuple[list[str]
         tolerance = max(SUM_TOLERANCE, room if rounded else 0.0) + 1e-9
         if (values[i] < 0).any() or abs(total - 1) > tolerance:
             what = "a ratio is negative" if (values[i] < 0).any() else f"the ratios add up to {total:.6g}, not to 1"
-            raise InputError(what, where=f"{path}:{line}", hint=f"run {run}")
+            percent = "; they look like percent: divide them by 100" if abs(total - 100) <= 100 * MOST_ROUNDING else ""
+            raise InputError(what, where=f"{path}:{line}", hint=f"run {run}{percent}")
     order = sorted(range(len(runs)), key=lambda i: runs[i])
     columns = [names.index(name) for name in wanted]
     mixes = values[np.ix_(order, columns)]
@@ -87,6 +88,9 @@ def _read(path: Path) -> tuple[list[str], dict[str, int], Array]:
         raise InputError("no such file", where=str(path)) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"is not CSV: {error}", where=str(path)) from error
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        if rows and len(rows[0]) == 1 and mark in rows[0][0]:
+            raise InputError(f"its fields are separated by {name}, not by commas", where=f"{path}:1", hint="save it with commas")
     if len(rows) < 2 or len(rows[0]) < 2:
         raise InputError("needs a header, a column of run ids, and numbers", where=str(path))
     head = [name.strip() for name in rows[0][1:]]
@@ -111,7 +115,8 @@ def _number(text: str, column: str, where: str) -> float:
     try:
         value = float(text)
     except ValueError as error:
-        raise InputError(f"'{text[:40]}' in column '{column}' is not a number", where=where) from error
+        hint = "0.125 says 12.5 %" if text.strip().endswith("%") else ""
+        raise InputError(f"'{text[:40]}' in column '{column}' is not a number", where=where, hint=hint) from error
     if not np.isfinite(value):
         raise InputError(f"'{text}' in column '{column}' is not finite", where=where)
     return value

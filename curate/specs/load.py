@@ -152,6 +152,9 @@ def _explained(message: str, path: Path, kind: Any, root: yaml.Node) -> SpecErro
         node, owner, label = _descend(node, owner, name or index)
         named += label
     at, line = named.lstrip(".") or "the top level", node.start_mark.line + 1
+    key = _unnamed(node, owner) if place.startswith("key` in") else None
+    if key is not None:
+        what, line = f"{what}, got '{key.value}'", key.start_mark.line + 1
     known = field_names(owner)
     if unknown:
         line = next((k.start_mark.line + 1 for k, _ in node.value if k.value == unknown[1]), line)
@@ -163,12 +166,23 @@ def _explained(message: str, path: Path, kind: Any, root: yaml.Node) -> SpecErro
     return SpecError(f"{what} at {at}", where=f"{path}:{line}", hint=hint)
 
 
+def _unnamed(node: yaml.Node, owner: Any) -> Any:
+    """Return the first key of a mapping that the type of its keys does not allow; None when that is not known."""
+    kinds = [part.__args__[0] for part in [owner, *getattr(owner, "__args__", ())] if getattr(part, "__origin__", None) is dict]
+    for key, _ in node.value if kinds else ():
+        try:
+            msgspec.convert(key.value, kinds[0])
+        except msgspec.ValidationError:
+            return key
+    return None
+
+
 def _descend(node: yaml.Node, owner: Any, step: str) -> tuple[yaml.Node, Any, str]:
     """Follow one step of msgspec's path; `...` stands for some value of a mapping: find the one that is at fault."""
     if step.isdigit():
-        return node.value[int(step)], _element(owner), f"[{step}]"
+        return node.value[int(step)], _element(owner, (list, tuple)), f"[{step}]"
     if step == "...":
-        inner = _element(owner)
+        inner = _element(owner, (dict,))
         for key, value in node.value:
             try:
                 msgspec.convert(_Loader("").construct_document(value), inner)
@@ -182,14 +196,11 @@ def _descend(node: yaml.Node, owner: Any, step: str) -> tuple[yaml.Node, Any, st
     return found, None, f".{step}"
 
 
-def _element(kind: Any) -> Any:
-    """Return the type of the elements of a list or of the values of a dict; unions are searched."""
+def _element(kind: Any, origins: tuple[type, ...]) -> Any:
+    """Return the type of the elements of a list, or of the values of a dict: of the first of `origins` in a union."""
     for part in [kind, *getattr(kind, "__args__", ())]:
-        origin = getattr(part, "__origin__", None)
-        if origin in (list, tuple):
-            return part.__args__[0]
-        if origin is dict:
-            return part.__args__[1]
+        if getattr(part, "__origin__", None) in origins:
+            return part.__args__[-1 if dict in origins else 0]
     return None
 
 

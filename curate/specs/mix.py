@@ -18,10 +18,13 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from curate.errors import SpecError
 from curate.specs.load import Spec
 from curate.specs.workflow import Positive, Share
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
+Name = Annotated[str, Meta(pattern=rf"^{NAME}\Z")]
+Label = Annotated[str, Meta(pattern=r"^[^\W_][^\x00-\x1f\x7f]*\Z")]  # a column of somebody else's table; as a source or suite of our own, a Name
 Seed = Annotated[int, Meta(ge=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 AboveZero = Annotated[float, Meta(gt=0)]
@@ -61,7 +64,7 @@ class Eval(Spec, frozen=True, kw_only=True):
     and `gold` (an index), the gold choice is scored given `context`, and accuracy is measured as well.
     """
 
-    file: str  # JSON lines, relative to the project
+    file: str | None = None  # JSON lines, relative to the project; null: only with tables of a swarm that was trained elsewhere
     weight: NotNegative = 1.0  # in the objective, relative to the other suites
     protect: bool = False  # its predicted bits per byte may not exceed those of the natural mix
     text: str = "text"  # field of held-out text
@@ -126,6 +129,11 @@ class Proxy(Spec, frozen=True, kw_only=True):
             raise ValueError(f"batch_tokens {self.batch_tokens} hold no sequence of {self.context} tokens")
         if self.tokens < self.batch_tokens:
             raise ValueError(f"tokens {self.tokens} are fewer than one batch of {self.batch_tokens}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Layers, width and heads: what one proxy shares with another that goes on from it."""
+        return self.layers, self.width, self.heads
 
 
 class SourceLimits(Spec, frozen=True, kw_only=True):
@@ -219,8 +227,8 @@ class Mix(Spec, frozen=True, kw_only=True):
 
     name: Name  # of the mix
     target: Target  # the run that it is for
-    evals: dict[Name, str | Eval]  # name: file, or name: {file, …}
-    sources: list[str] | dict[Name, str | list[str] | Source] = []  # names of a workflow's sources ([]: all), or names and folders of token shards
+    evals: dict[Label, str | Eval]  # name: file, or name: {file, …}
+    sources: list[str] | dict[Label, str | list[str] | Source] = []  # names of a workflow's sources ([]: all), or names and folders of token shards
     tokenizer: str | None = None  # a tokenizer.json; null: the workflow's
     description: str = ""  # one line
     swarm: Swarm = field(default_factory=Swarm)  # which mixes are tried
@@ -247,11 +255,30 @@ class Mix(Spec, frozen=True, kw_only=True):
             for name in self.constraints.sources:
                 if name not in self.sources:
                     raise ValueError(f"constraints name the source '{name}', which is not in sources\nhint: known: {', '.join(self.sources)}")
+        if len({phase.name for phase in self.phases}) != len(self.phases):
+            raise ValueError("two phases have the same name")
+        if self.phases and self.confirm.proxy is not None and self.confirm.proxy.shape != self.proxy.shape:
+            hint = "leave confirm.proxy out (confirm.tokens may be more), or make proxy as large"
+            raise ValueError(f"phases go on from the confirming proxies, which therefore have the layers, width and heads of proxy\nhint: {hint}")
 
     @property
     def suites(self) -> dict[str, Eval]:
         """The suites, with a plain path read as `{file: path}`."""
         return suites_of(self.evals)
+
+
+def check_own(spec: Mix, where: str) -> None:
+    """Raise SpecError for what a spec may only hold for tables of a swarm that was trained elsewhere: suites without a file, names that name none."""
+    own = spec.sources if isinstance(spec.sources, dict) else {}
+    for kind, names in (("sources", own), ("evals", spec.evals)):
+        for name in names:
+            if not re.fullmatch(NAME, name):
+                hint = "a source or suite of proxies that are trained here has a name of letters, digits, _ and -"
+                raise SpecError(f"'{name}' is a name for tables from elsewhere alone", where=f"{where}: {kind}", hint=hint)
+    for at, suites in [("evals", spec.suites), *((f"phases.{phase.name}.evals", phase.suites) for phase in spec.phases)]:
+        for name, suite in suites.items():
+            if suite.file is None:
+                raise SpecError("which file is it?", where=f"{where}: {at}.{name}", hint=f"{name}: FILE, or {name}: {{file: FILE}}")
 
 
 class SolvedSource(Spec, frozen=True, kw_only=True):

@@ -44,7 +44,7 @@ def _add_steps(inner: Any, verb: Verb) -> None:
     one.add_argument("spec", type=Path, nargs="?", help="a mix spec that names its sources and its tokenizer")
     one.add_argument("--ratios", type=Path, help="CSV: run id, then the share of each source")
     one.add_argument("--metrics", type=Path, help="CSV: run id, then the score of each suite; lower is better")
-    one.add_argument("--law", choices=LAWS, default="auto", help="with --ratios: auto chooses per suite by leave-one-out error")
+    one.add_argument("--law", choices=LAWS, help="with --ratios: default auto, which chooses per suite by leave-one-out error")
     one.add_argument("--predict", type=Path, help="with --ratios: CSV of mixes to predict (default: those of --ratios)")
     _output(one)
 
@@ -141,45 +141,55 @@ def fit(arguments: argparse.Namespace) -> None:
     from curate.console import say
     from curate.errors import SpecError
     from curate.mix.fitted import read_fit
-    from curate.verbs.mix_tables import print_json, print_laws
+    from curate.verbs.mix_tables import print_json, print_laws, print_notes
 
     given = (arguments.spec is not None, arguments.ratios is not None, arguments.metrics is not None)
     if given not in ((True, False, False), (False, True, True)):
         raise SpecError("give a mix spec, or both --ratios and --metrics")
     if arguments.spec is not None:
+        if arguments.law or arguments.predict:
+            raise SpecError("--law and --predict are for --ratios and --metrics", hint="the spec says its law: `law`")
         _up_to("fit", arguments)
-        folder = arguments.output / "fit"
+        folder, notes = arguments.output / "fit", []
     else:
-        folder = arguments.output
-        _fit_tables(arguments)
+        folder, notes = arguments.output, _fit_tables(arguments)
     found = read_fit(folder)
     if arguments.json:
-        print_json({"runs": len(found.swarm.runs), "sources": found.swarm.sources, "laws": found.laws})
+        print_json({"runs": len(found.swarm.runs), "sources": found.swarm.sources, "laws": found.laws, "notes": notes})
     else:
         print_laws(found.laws)
+        print_notes(notes)
     say(f"ratios.csv, metrics.csv, predictions.csv and the laws are in {folder}")
 
 
-def _fit_tables(arguments: argparse.Namespace) -> None:
+def _fit_tables(arguments: argparse.Namespace) -> list[str]:
+    """Fit laws to two tables; return what to say of them."""
     from curate.engine import Inline, Local
-    from curate.mix.elsewhere import FITTING, fit_tables, read_tables
+    from curate.mix.doubts import LOWER, doubts
+    from curate.mix.elsewhere import FITTING, fit_tables, read_tables, refuse_overwriting
 
+    law, inputs = arguments.law or "auto", [path for path in (arguments.ratios, arguments.metrics, arguments.predict) if path is not None]
     swarm, predicted = read_tables(arguments.ratios, arguments.metrics, arguments.predict)
+    refuse_overwriting(arguments.output, swarm, inputs)
     output, workers = arguments.output.resolve(), min(arguments.workers, len(swarm.scores))
-    is_small = workers < 2 or arguments.law != "auto"  # a single law is fitted before a worker has started
+    is_small = workers < 2 or law != "auto"  # a single law is fitted before a worker has started
     with _running(output, Inline() if is_small else Local(workers, output / FITTING / "logs")) as (context, _):
-        fit_tables(swarm, arguments.law, predicted, output, context)
+        fit_tables(swarm, law, predicted, output, context)
+    return [LOWER, *doubts(swarm)]
 
 
 def solve(arguments: argparse.Namespace) -> None:
     """`curate mix solve SPEC --output DIR`, or `--fit DIR [--spec SPEC]`."""
     from curate.console import say
     from curate.errors import SpecError
-    from curate.verbs.mix_tables import print_json, print_proposal, read_proposal
+    from curate.mix.doubts import LOWER
+    from curate.verbs.mix_tables import print_json, print_notes, print_proposal, read_proposal
 
     if (arguments.fit is None) == (arguments.spec is None):
         raise SpecError("give either a mix spec, or --fit DIR")
     if arguments.fit is None:
+        if arguments.limits is not None:
+            raise SpecError("--spec is for --fit DIR", hint="the mix spec that was given says its own limits")
         if arguments.output is None:
             raise SpecError("give --output, the folder of the mix")
         spec = _up_to("solve", arguments)
@@ -189,6 +199,8 @@ def solve(arguments: argparse.Namespace) -> None:
         written = _solve_fit(arguments, folder)
     found = read_proposal(folder)
     print_json(found) if arguments.json else print_proposal(found)
+    if arguments.fit is not None and not arguments.json:
+        print_notes([LOWER])
     say(f"the proposal: {folder / written}")
 
 

@@ -96,25 +96,31 @@ def print_laws(laws: dict[str, Row]) -> None:
     print_table(["suite", "law", "leave-one-out error", "why"], rows)
 
 
+def print_notes(notes: list[str]) -> None:
+    """Print what to know, a line each."""
+    for note in notes:
+        print(f"note: {note}")
+
+
 def print_proposal(found: Row) -> None:
     """Print what the laws recommend, what it would gain, and what each limit costs."""
+    natural = found.get("baseline", "natural")  # where nobody knows the natural mix, something else stands for it
     flat = found["sensitivity"]["flat"]["ranges"]
     rows = []
     for name, weight in sorted(found["weights"].items(), key=lambda item: -item[1]):
         free = f"{_share(flat[name][0])} to {_share(flat[name][1])}" if name in flat else "as in the reused mix"
         rows.append([name, _share(weight), f"{_share(found['low'][name])} to {_share(found['high'][name])}", _share(found["natural"][name]), free])
-    print_table(["source", "weight", "90 % interval", "natural", "may move within, for 0.1 %"], rows)
+    print_table(["source", "weight", "90 % interval", natural, "may move within, for 0.1 %"], rows)
     rows = [
         [suite, found["laws"][suite]["law"].replace("_", " "), f"{p['natural']:.4f}", f"{p['solved']:.4f}", f"{p['low']:.4f} to {p['high']:.4f}"]
         for suite, p in found["predictions"].items()
     ]
-    print_table(["suite", "law", "natural", "solved", "90 % interval"], rows)
+    print_table(["suite", "law", natural, "solved", "90 % interval"], rows)
     mean, low, high = (f"{100 * value:.2f} %" for value in found["gain"])
-    print(f"predicted gain over the natural mix: {mean} ({low} to {high}), corrected for the winner's curse")
+    print(f"predicted gain over the {found.get('baseline', 'natural mix')}: {mean} ({low} to {high}), corrected for the winner's curse")
     for sentence in found["sensitivity"]["sentences"]:
         print(sentence)
-    for warning in found["warnings"]:
-        print(f"note: {warning}")
+    print_notes(found["warnings"])
 
 
 def _share(value: float) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from curate.errors import InputError, SpecError
 from curate.mix.feasible import allowed, middle, violation
-from curate.mix.limits import Limit, Limits, Traits, assemble, limits_of, natural_weights, project, through
+from curate.mix.limits import Limit, Limits, Traits, assemble, limits_of, natural_weights, project, relaxed, through
 from curate.specs.mix import Constraints, GroupLimits, SourceLimits
 
 Array = NDArray[np.float64]
@@ -93,6 +93,18 @@ def test_repetition_bounds_a_share_by_what_there_is_and_what_was_read() -> None:
     later = limits_of(constraints(math=SourceLimits(max_repeats=10)), TOKENS, 1_000_000, used={"math": 150_000, "papers": 10**9})
     assert later.high.round(4).tolist() == [1, 0.05, 0, 1]
     assert limits_of(Constraints(), TOKENS, None).high.tolist() == [1, 1, 1, 1]
+
+
+def test_more_of_a_source_first_makes_up_for_what_was_read_beyond_its_limit() -> None:
+    used = {"math": 84_000, "papers": 10**9}  # math may be read 4 × 20,000
+    limits = limits_of(Constraints(), TOKENS, 1_000_000, used=used)
+    assert limits.high.round(6).tolist() == [1, 0, 0, 1]
+    more = relaxed(limits, lambda part: 0.1 * part.growth)
+    expected = limits_of(Constraints(), {name: round(1.1 * count) for name, count in TOKENS.items()}, 1_000_000, used=used)
+    assert more.high[1] == pytest.approx(0.004) and more.high[2] == 0
+    assert np.minimum(more.high, 1).tolist() == pytest.approx(np.minimum(expected.high, 1).tolist())
+    twice = relaxed(relaxed(limits, lambda part: 0.04 * part.growth), lambda part: 0.06 * part.growth)
+    assert twice.high.tolist() == pytest.approx(more.high.tolist())
 
 
 def test_a_bucket_repeats_at_most_so_often_and_the_better_one_never_less() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,16 @@ import pytest
 import yaml
 from test_mix_stage import SPEC, outputs, project, receipts, trained
 
+from curate.cli import main
+from curate.errors import InputError, SpecError
 from curate.mix import export
+from curate.mix.data import gather
+from curate.mix.doubts import doubts
+from curate.mix.elsewhere import read_tables, refuse_overwriting, solve_fit
 from curate.mix.fitted import FILES
+from curate.mix.solved import write_solved
 from curate.specs.load import load_spec
-from curate.specs.mix import LAWS, SolvedMix
+from curate.specs.mix import LAWS, Mix, SolvedMix
 from curate.verbs.mix import FORMS
 from curate.verbs.mix import LAWS as OFFERED
 
@@ -93,6 +100,150 @@ def test_a_fit_leaves_other_files_alone_reads_pipes_and_repeats_nothing(tables: 
     assert not (tables / "new").exists()
 
 
+def test_a_fit_never_writes_over_the_tables_of_its_user(tables: Path) -> None:
+    before = {name: (tables / name).read_bytes() for name in ("ratios.csv", "metrics.csv")}
+    done = run("fit", "--ratios", "ratios.csv", "--metrics", "metrics.csv", "--output", ".", cwd=tables, code=3)
+    assert "ratios.csv: is one of the tables to be fitted, and would be written over\nhint: choose another --output" in done.stderr
+    assert {path.name for path in tables.iterdir()} == set(before)
+    swarm, _ = read_tables(tables / "ratios.csv", tables / "metrics.csv", None)
+    other = tables / "other"
+    other.mkdir()
+    for name in ("linked.csv", "theirs.csv"):
+        (tables / name).write_bytes(before["ratios.csv"])
+    (other / "metrics.csv").symlink_to(tables / "metrics.csv")
+    with pytest.raises(InputError, match=r"other/metrics.csv: is one of the tables"):
+        refuse_overwriting(other, swarm, [tables / "ratios.csv", tables / "metrics.csv"])
+    (other / "metrics.csv").unlink()
+    (other / "predictions.csv").write_text("of somebody")
+    with pytest.raises(InputError, match=r"other/predictions.csv: is in the way: no fit wrote it"):
+        refuse_overwriting(other, swarm, [tables / "ratios.csv", tables / "metrics.csv"])
+    assert {name: (tables / name).read_bytes() for name in before} == before
+
+
+def test_a_fit_may_be_fitted_again_where_it_is_but_an_edited_table_stays(tables: Path) -> None:
+    run(*FIT, "--law", "ridge", cwd=tables)
+    own = ("fit", "--ratios", "laws/ratios.csv", "--metrics", "laws/metrics.csv", "--output", "laws")
+    before = {name: (tables / "laws" / name).read_bytes() for name in FILES}
+    run(*own, "--law", "ridge", cwd=tables)
+    assert {name: (tables / "laws" / name).read_bytes() for name in FILES} == before
+    lines = (tables / "laws/metrics.csv").read_text().splitlines()
+    (tables / "laws/metrics.csv").write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n")
+    edited = (tables / "laws/metrics.csv").read_bytes()
+    assert "metrics.csv: is one of the tables" in run(*own, cwd=tables, code=3).stderr
+    assert (tables / "laws/metrics.csv").read_bytes() == edited
+    run(*FIT, "--law", "ridge", cwd=tables)  # from elsewhere the tables of a fit are written anew
+    assert (tables / "laws/metrics.csv").read_bytes() == before["metrics.csv"]
+
+
+def rewritten(tables: Path, name: str, head: str, row: Callable[[list[str]], list[str]], rows: int = 99) -> None:
+    lines = [line.split(",") for line in (tables / name).read_text().splitlines()[1:]]
+    (tables / name).write_text("\n".join([head, *(",".join(row(line)) for line in lines[:rows])]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "rows", "message"),
+    [
+        ("run,code", lambda row: [row[0], "1"], 24, "ratios.csv: a mix needs two sources or more"),
+        ("run,a,b,c", lambda row: [row[0], "0.3", "0.3", "0.4"], 24, "24 runs of 1 different mix cannot tell 3 sources apart\nhint: 5 are the least"),
+        ("run,a,b,c", lambda row: row, 4, "ratios.csv: 4 different mixes cannot tell 3 sources apart\nhint: 5 are the least, 12 are usual"),
+    ],
+)
+def test_tables_that_no_law_follows_from_are_refused(tables: Path, head: str, row: Callable[[list[str]], list[str]], rows: int, message: str) -> None:
+    rewritten(tables, "ratios.csv", head, row, rows)
+    if rows < 24:
+        (tables / "metrics.csv").write_text("run,docs\n" + "\n".join(f"r{i},{1 + i / 10}" for i in range(rows)) + "\n")
+    with pytest.raises(InputError) as caught:
+        read_tables(tables / "ratios.csv", tables / "metrics.csv", None)
+    assert message in str(caught.value)
+
+
+def test_what_looks_wrong_in_tables_is_said_with_the_result(
+    tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told() -> list[str]:
+        return doubts(read_tables(tables / "ratios.csv", tables / "metrics.csv", None)[0])
+
+    assert told() == []
+    rewritten(tables, "metrics.csv", "run,step,docs,mmlu_acc", lambda row: [row[0], "1000", "1e6" if row[0] == "r7" else row[1], row[2]])
+    assert told() == [
+        "mmlu_acc sounds as if higher were better, and is taken to be better the lower it is",
+        "step has whole numbers only: if it is no score, take the column out",
+        "run r7 has 1e+06 on docs, far above the others (median 1.59): if it diverged, take it out",
+    ]
+    rewritten(tables, "ratios.csv", "run,code,math,web", lambda row: row, 11)
+    (tables / "metrics.csv").write_text("run,docs\n" + "\n".join(f"r{i},{1.5 + i / 10}" for i in range(11)) + "\n")
+    assert told() == ["11 runs are few for 3 sources: with fewer than 12, intervals are too narrow"]
+    monkeypatch.chdir(tables)
+    for verb in ([*FIT[:-1], "--law", "ridge"], ["solve", "--fit", "laws"]):
+        assert main(["mix", *verb]) == 0
+        found = capsys.readouterr().out
+        assert "note: lower is better" in found and "note: 11 runs are few" in found
+    assert main(["mix", *FIT, "--law", "ridge"]) == 0
+    assert any("11 runs are few" in note for note in json.loads(capsys.readouterr().out)["notes"])
+
+
+def test_published_tables_keep_their_names_and_their_suites_need_no_file(tables: Path) -> None:
+    rewritten(tables, "ratios.csv", "index,Common Crawl,c4/en: old,web.2", lambda row: row)
+    rewritten(tables, "metrics.csv", "index,metric/the_pile_arxiv_val_loss,sums", lambda row: row)
+    assert (
+        main(["mix", *(word if word not in FILES else str(tables / word) for word in FIT[:-3]), "--output", str(tables / "laws"), "--law", "ridge"])
+        == 0
+    )
+    spec = """
+name: mine
+target: {tokens: 100_000}
+evals: {metric/the_pile_arxiv_val_loss: {weight: 2, protect: true}, sums: {}}
+sources: {Common Crawl: {tokens: 90_000}, "c4/en: old": {tokens: 30_000}, web.2: {tokens: 5_000_000_000}}
+constraints: {sources: {Common Crawl: {min: 0.2}}}
+"""
+    (tables / "mine.yaml").write_text(spec)
+    proposal, solved = solve_fit(tables / "laws", tables / "mine.yaml")
+    assert solved is not None and set(proposal["weights"]) == set(solved.weights) == {"Common Crawl", "c4/en: old", "web.2"}
+    write_solved(tables / "mine.solved.yaml", solved)
+    for form in FORMS:
+        assert set(export.export_mix(tables / "mine.solved.yaml", form).tokens) <= set(solved.weights)
+    for old, new, message in (
+        ("metric/the_pile_arxiv_val_loss", "docs", r"sources: 'Common Crawl' is a name for tables from elsewhere alone"),
+        ("Common Crawl", "crawl", r"sources: 'c4/en: old' is a name for tables"),
+    ):
+        (tables / "own.yaml").write_text(spec.replace(old, new))
+        with pytest.raises(SpecError, match=message):
+            gather(load_spec(tables / "own.yaml", Mix), tables / "own.yaml", {}, None)
+    (tables / "own.yaml").write_text("name: m\ntarget: {tokens: 9}\nevals: {docs: {weight: 2}}\nsources: {a: x, b: y}\n")
+    with pytest.raises(SpecError, match=r"own.yaml: evals.docs: which file is it\?"):
+        gather(load_spec(tables / "own.yaml", Mix), tables / "own.yaml", {}, None)
+    (tables / "own.yaml").write_text("name: m\ntarget: {tokens: 9}\nevals: {sums: {}}\n")
+    with pytest.raises(SpecError, match=r"hint: sources: \{web: \{tokens: 5_000_000_000\}\}"):
+        solve_fit(tables / "laws", tables / "own.yaml")
+    (tables / "own.yaml").write_text("name: m\ntarget: {tokens: 9}\nevals: {sums: {}}\nsources: {w: {buckets: {a: x, b: y}}, w.b: {tokens: 9}}\n")
+    with pytest.raises(SpecError, match=r"a bucket and a source are both called 'w.b'"):
+        solve_fit(tables / "laws", tables / "own.yaml")
+
+
+def test_options_and_keys_that_would_do_nothing_are_refused(
+    tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tables)
+    for more in (["--law", "gp"], ["--predict", "new.csv"]):
+        assert main(["mix", "fit", "mine.yaml", *more, "--output", "own"]) == 2
+        assert "--law and --predict are for --ratios" in capsys.readouterr().err
+    assert main(["mix", "solve", "mine.yaml", "--spec", "other.yaml", "--output", "own"]) == 2
+    assert "--spec is for --fit DIR" in capsys.readouterr().err
+    assert main(["mix", *FIT, "--law", "ridge"]) == 0
+    spec = "name: mine\ntarget: {tokens: 100_000}\nevals: {sums: sums.jsonl}\n"
+    spec += "sources: {code: {tokens: 30_000}, math: {tokens: 10_000}, web: {tokens: 90_000}}\n"
+    keys = {"reuse": "reuse: old.solved.yaml\n", "phases": "phases: [{name: end, target: {tokens: 10}}]\n"}
+    for key, line in keys.items():
+        (tables / "mine.yaml").write_text(spec + line)
+        with pytest.raises(SpecError, match=f"mine.yaml: {key}: `{key}` needs proxies that are trained here"):
+            solve_fit(tables / "laws", tables / "mine.yaml")
+    (tables / "mine.yaml").write_text(spec + "law: power\n")
+    proposal, solved = solve_fit(tables / "laws", tables / "mine.yaml")
+    note = "the laws are those of the fit (ridge), not of the spec (power): `curate mix fit --law power` fits them"
+    assert note in proposal["warnings"] and solved is not None and note in solved.warnings
+    assert proposal["laws"]["sums"]["law"] == "ridge"
+
+
 def test_tables_that_were_edited_are_fitted_again_and_said(tables: Path) -> None:
     run(*FIT, "--law", "power", cwd=tables)
     before = json.loads(run("solve", "--fit", "laws", "--json", cwd=tables).stdout)
@@ -111,7 +262,8 @@ def test_solve_from_csv_with_and_without_a_spec(tables: Path) -> None:
     assert sum(free["weights"].values()) == pytest.approx(1.0)
     assert free["weights"]["web"] < 0.2
     table = run("solve", "--fit", "laws", cwd=tables).stdout
-    assert "predicted gain over the natural mix" in table
+    assert "predicted gain over the mean of all runs" in table  # no run is called natural
+    assert "natural" not in table.splitlines()[0] and free["baseline"] == "mean of all runs"
     spec = """
 name: mine
 target: {tokens: 100_000}

@@ -19,10 +19,13 @@ from curate.engine import Context, Inline, Work, make_plan
 from curate.errors import InputError, SpecError
 from curate.mix import data, flow, stage
 from curate.mix.conclude import conclude
+from curate.mix.data import Data
+from curate.mix.estimate import estimate
 from curate.mix.evaluate import SCORES
 from curate.mix.fitted import fit_swarm
 from curate.mix.limits import Traits
 from curate.mix.setting import Setting
+from curate.mix.solved import write_solved
 from curate.mix.stage import run_mix
 from curate.project import Fingerprints
 from curate.specs.load import load_spec
@@ -297,7 +300,8 @@ def test_a_later_phase_starts_where_the_mix_ended_and_counts_what_was_read(proje
     second = load_spec(tmp_path / "mix/phases/end/toy-end.solved.yaml", SolvedMix)
     assert second.target_tokens == 6_000
     assert second.weights["sums"].available_tokens <= first.weights["sums"].available_tokens
-    left = 8 * second.weights["sums"].available_tokens - first.weights["sums"].weight * 12_000
+    long = second.weights["sums"].available_tokens / first.weights["sums"].available_tokens  # of what was read, so much is in long documents
+    left = 8 * second.weights["sums"].available_tokens - first.weights["sums"].weight * 12_000 * long
     assert second.weights["sums"].weight * 6_000 <= left + 1
     plan = json.loads((tmp_path / "mix/phases/end/swarm/1/proxies/plan.json").read_text())
     run = plan["tasks"][0]["options"]["runs"][0]
@@ -307,6 +311,81 @@ def test_a_later_phase_starts_where_the_mix_ended_and_counts_what_was_read(proje
     begin = [report["losses"][0] for note in losses for report in note.values()]
     scratch = [note["reports"] for note in read_manifest(tmp_path / "mix/swarm/1/proxies").notes.values()]
     assert max(begin) < min(report["losses"][0] for note in scratch for report in note.values())  # it did not begin at random
+
+
+def test_what_was_read_counts_against_the_documents_that_it_was_read_from() -> None:
+    everything = [("books", 900, 1000), ("code", 100, 500)]
+    assert stage.used_of(everything, {"books": 1000, "code": 500}) == {"books": 900, "code": 100}
+    long = {"books": 100, "math": 7}  # tokens in long documents, which were read as often as the others
+    assert stage.used_of(everything, long) == {"books": 90, "math": 0}
+    assert stage.used_of([*everything, ("books", 50, 100)], long) == {"books": 140, "math": 0}
+    assert stage.used_of([*everything, ("books", 50, 100)], {"books": 1000}) == {"books": 950}
+
+
+PHASE = "phases:\n- {name: end, target: {tokens: 6_000}"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (PHASE + ", min_document_tokens: 5_000}\n", r"phases.end: no document of letters has 5,000 tokens"),
+        (PHASE + ", context: 256}\n", r"phases.end: batch_tokens 128 hold no sequence of 256 tokens"),
+        (PHASE + ", evals: {sums: evals/broken.jsonl}}\n", r"broken.jsonl:1: has no field 'text'"),
+        (PHASE + ", constraints: {max_repeats: 0.1}}\n", r"phases.end: constraints: the highest shares allowed add up to"),
+        (PHASE.replace("6_000", "60_000_000") + "}\n", r"phases.end: constraints: the highest shares allowed add up to"),
+    ],
+)
+def test_what_a_phase_cannot_do_is_said_before_anything_is_trained(project: Path, tmp_path: Path, text: str, message: str) -> None:
+    (project / "evals/broken.jsonl").write_text('{"body": "a"}\n')
+    with pytest.raises((SpecError, InputError), match=message):
+        solve(project, tmp_path / "mix", SPEC + text, "bad", "train")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_rivals_of_other_sources_are_refused_before_anything_is_trained(project: Path, tmp_path: Path) -> None:
+    one = {"weight": 0.5, "solved": 0.5, "low": 0.4, "high": 0.6, "natural": 0.5, "available_tokens": 9, "repeats": 1.0}
+    facts = {"name": "old", "verdict": "better", "keep": "solved", "target_tokens": 9, "scores": {}, "predicted_gain": (0.1, 0.0, 0.2)}
+    for name, sources in {"old": ("letters", "sums"), "less": ("letters", "maths")}.items():
+        solved = msgspec.convert(facts | {"weights": dict.fromkeys(sources, one)}, SolvedMix)
+        write_solved(project / f"mixes/{name}.solved.yaml", solved)
+    rival = SPEC.replace("confirm: {", "confirm: {against: [natural, mixes/less.solved.yaml], ")
+    with pytest.raises(SpecError, match=r"bad.yaml: the rival 'less' is a mix of letters, maths, not of letters, sums\nhint: .*leave it out"):
+        solve(project, tmp_path / "mix", rival, "bad", "train")
+    own = f"sources: {{letters: {project}/tokens/letters, sums: {project}/tokens/sums, more: {project}/tokens/letters}}\n"
+    own += f"tokenizer: {project}/tokens/together/tokenizer.json\n" + PHASE + ", sources: [letters, sums]}\n"
+    spec = project / "mixes/bad.yaml"
+    for other in ("old", "three"):
+        write_solved(
+            project / "mixes/three.solved.yaml",
+            msgspec.convert(facts | {"weights": dict.fromkeys(("letters", "more", "sums"), one | {"weight": 1 / 3})}, SolvedMix),
+        )
+        spec.write_text(rival.replace("less", other) + own)
+        where = "bad.yaml" if other == "old" else "bad.yaml: phases.end"
+        with pytest.raises(SpecError, match=f"{where}: the rival '{other}' is a mix of"):
+            estimate(spec)
+
+
+def test_a_phase_without_the_sources_of_a_group_has_no_limit_for_it() -> None:
+    text = {"name": "m", "target": {"tokens": 3_000_000}, "evals": {"docs": "x"}, "constraints": {"groups": {"science": {"min": 0.05}}}}
+    spec = msgspec.convert(text | {"phases": [{"name": "end", "target": {"tokens": 100_000}, "sources": ["books", "code"]}]}, Mix)
+    tokens = {"books": 1_000_000, "code": 2_000_000, "papers": 400_000}
+    traits = {"books": Traits(), "code": Traits(), "papers": Traits("science")}
+    data = Data({name: [] for name in tokens}, tokens, dict.fromkeys(tokens, ""), traits, Path("x"), {})
+    ((setting, _),) = stage.plan_phases(spec, Path("m.yaml"), data, {})
+    assert setting.spec.constraints.groups == {} and spec.constraints.groups
+    assert len(flow.plan_runs(setting)) == 11
+
+
+def test_phases_and_confirming_proxies_of_another_shape_are_refused_with_the_spec(tmp_path: Path) -> None:
+    larger = "confirm: {proxy: {layers: 1, width: 32, heads: 1, context: 32, tokens: 3072, batch_tokens: 128}}"
+    (tmp_path / "m.yaml").write_text(SPEC.replace("confirm: {seeds: 2}", larger) + PHASE + "}\n")
+    with pytest.raises(SpecError, match=r"phases go on from the confirming proxies.*\nhint: leave confirm.proxy out"):
+        load_spec(tmp_path / "m.yaml", Mix)
+    (tmp_path / "m.yaml").write_text(SPEC.replace("confirm: {seeds: 2}", larger.replace("width: 32", "width: 16")) + PHASE + "}\n")
+    assert load_spec(tmp_path / "m.yaml", Mix).phases
+    (tmp_path / "m.yaml").write_text(SPEC + PHASE + "}\n" + PHASE.removeprefix("phases:\n") + "}\n")
+    with pytest.raises(SpecError, match="two phases have the same name"):
+        load_spec(tmp_path / "m.yaml", Mix)
 
 
 def test_quality_buckets_are_repeated_the_more_the_better_they_are(project: Path, tmp_path: Path) -> None:

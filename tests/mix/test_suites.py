@@ -113,6 +113,12 @@ def test_a_long_text_is_scored_in_windows(tmp_path: Path, encoder: Encoder, para
         ({"text": 5}, {}, r"suite.jsonl:2: field 'text' is not a text"),
         ({"text": ""}, {}, r"suite.jsonl:2: has nothing to score"),
         ({"text": "a", "c": ["x"], "g": 1}, {"choices": "c", "gold": "g"}, r"suite.jsonl:2: field 'g' is 1, not the index of one of 1 choices"),
+        ({"text": "a", "c": ["x", "y"], "g": "C"}, {"choices": "c", "gold": "g"}, r"suite.jsonl:2: field 'g' is 'C', not the index of one of 2"),
+        ({"text": "a", "c": ["B", "A"], "g": "B"}, {"choices": "c", "gold": "g"}, r"suite.jsonl:2: field 'g' is 'B', not the index of one of 2"),
+        ({"text": "a", "c": ["x", "y"], "g": "y"}, {"choices": "c", "gold": "g"}, r"suite.jsonl:2: .* not the index .*\nhint: name choices and gold"),
+        ({"text": "a \ud800 b"}, {}, r"suite.jsonl:2: field 'text' holds half a character, '\\ud800'"),
+        ({"c": ["x", "y \udfff"], "g": 0}, {"choices": "c", "gold": "g"}, r"suite.jsonl:2: field 'c' holds half a character, '\\udfff'"),
+        ('{"text": "x", "a": ' + "[" * 100_000 + "]" * 100_000 + "}", {}, r"suite.jsonl:2: is not JSON: .*recursion"),
         ({"text": "a", "c": "xy", "g": 1}, {"choices": "c", "gold": "g"}, r"suite.jsonl:2: field 'c' is not a list of texts"),
     ],
 )
@@ -140,6 +146,9 @@ def test_missing_empty_and_torn_files_are_named(tmp_path: Path, encoder: Encoder
         ({"query": "Question: how?", "choices": ["so", "thus"], "gold": 1}, "Question: how?", " ", "thus", True),  # LLM Foundry, multiple choice
         ({"query": "Question: how?\n", "choices": ["so", "thus"], "gold": 0}, "Question: how?\n", "", "so", True),  # the same, PIQA
         ({"id": "1", "question": "how?", "choices": ["so", "thus"], "answer": 1}, "how?", " ", "thus", True),  # MMLU
+        ({"question": "how?", "choices": ["so", "thus"], "answer": "B"}, "how?", " ", "thus", True),  # MMLU, with letters
+        ({"question": "how?", "choices": ["A", "B"], "answer": "B"}, "how?", " ", "B", True),
+        ({"question": "how?", "options": ["so", "thus"], "answer": "A", "answer_index": 0}, "how?", " ", "so", True),  # MMLU-Pro
         ({"context": "all for", "continuation": "one"}, "all for", " ", "one", False),  # LLM Foundry, LAMBADA
         ({"context": "2 + 3", "chain_of_thought": "it is five", "answer": "5"}, "2 + 3", " ", "it is five", False),  # LLM Foundry, GSM8K and MATH
         ({"context": "who?\nAnswer:", "answer": "he", "aliases": ["He"]}, "who?\nAnswer:", " ", "he", False),  # LLM Foundry, TriviaQA
@@ -166,6 +175,15 @@ def test_what_fits_no_format_or_several_is_named_with_its_fields(tmp_path: Path,
         load_suite("s", suite_of(tmp_path, [several]), encoder)
     named = load_suite("s", suite_of(tmp_path, [several], context="context", continuation="continuation"), encoder)
     assert encoder.decode(named.parts[0].tokens[named.parts[0].scored :]) == " b"
+
+
+def test_a_row_with_choices_is_never_scored_without_them(tmp_path: Path, encoder: Encoder) -> None:
+    rows = {"choices": {"prompt": "a", "canonical_solution": "B"}, "options": {"problem": "a", "solution": "B"}}
+    for name, row in rows.items():
+        with pytest.raises(InputError, match=rf"suite.jsonl:1: .*has {name} of no known format\nhint: .*; name choices and gold"):
+            load_suite("s", suite_of(tmp_path, [row | {name: ["x", "y"]}]), encoder)
+    with pytest.raises(InputError, match=r"field 'answer' is 'thus', not the index of one of 2 choices\nhint: name choices and gold"):
+        load_suite("s", suite_of(tmp_path, [{"question": "how?", "choices": ["so", "thus"], "answer": "thus"}]), encoder)
 
 
 def test_shots_stand_before_each_item_and_are_not_scored(tmp_path: Path, encoder: Encoder, parameters: model.Parameters) -> None:

@@ -134,6 +134,10 @@ def test_ratios_that_were_rounded_to_three_digits_are_read(tmp_path: Path) -> No
         (["run,a,a", "x,.5,.5"], ["run,s", "x,1"], r"r.csv:1: two columns have the same name"),
         (["run,a,b", "x,.5,.5"], ["run,s", "x,nan"], r"m.csv:2: 'nan' in column 's' is not finite"),
         (["run"], ["run,s", "x,1"], r"r.csv: needs a header"),
+        (["run;a;b", "x;.5;.5"], ["run,s", "x,1"], r"r.csv:1: its fields are separated by semicolons, not by commas"),
+        (["run\ta\tb", "x\t.5\t.5"], ["run,s", "x,1"], r"r.csv:1: its fields are separated by tabs, not by commas"),
+        (["run,a,b", "x,49.9,50"], ["run,s", "x,1"], r"r.csv:2: the ratios add up to 99.9, .*\nhint: run x; they look like percent: divide them by"),
+        (["run,a,b", "x,50%,50%"], ["run,s", "x,1"], r"r.csv:2: '50%' in column 'a' is not a number\nhint: 0.125 says 12.5 %"),
     ],
 )
 def test_csv_files_that_do_not_fit_are_refused(tmp_path: Path, ratios: list[str], metrics: list[str], message: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from curate.errors import SpecError
 from curate.specs.load import load_spec, resolved
+from curate.specs.mix import Mix
 from curate.specs.workflow import Workflow
 
 GOOD = """\
@@ -52,7 +53,7 @@ def test_a_good_spec_loads_with_every_default_filled_in(tmp_path: Path) -> None:
         ("ingest: {jsonl: code/*.jsonl}", "ingest: {json: code/*.jsonl}", 9, "unknown key 'json' at sources.code[0].ingest", "did you mean 'jsonl'?"),
         ("ingest: {jsonl: code/*.jsonl}", "ingest: {}", 9, "exactly one of warc, pdf, jsonl, parquet, files; got none", ""),
         ("  code:\n    - ingest", "  code:\n    - drop: {a: b}\n    - ingest", 1, "source 'code' must begin with ingest", ""),
-        ("  code:", "  Code:", 3, "Expected str matching regex", ""),
+        ("  code:", "  Code:", 8, "Z', got 'Code' at sources", ""),
         ("name: demo\n", "", 1, "missing key name", "known keys: name"),
         ("name: demo\n", "name: demo\nname: again\n", 2, "key 'name' stands twice", "first on line 1"),
         ("name: demo\n", "name: demo: more\n", 1, "is not YAML", ""),
@@ -67,6 +68,24 @@ def test_what_is_wrong_is_named_with_its_place(tmp_path: Path, old: str, new: st
     assert hint in caught.value.hint
     assert caught.value.where.startswith(f"{tmp_path}/demo.yaml:")
     assert abs(int(caught.value.where.rpartition(":")[2]) - line) <= 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "line", "message"),
+    [
+        ("evals:\n  docs: x\n  _docs: y\nsources: {a: x, b: y}", 4, "got '_docs' at evals"),
+        ("evals: {docs: x}\nsources:\n  a: x\n  (b): y", 5, "got '(b)' at sources"),
+        ("evals: {docs: x}\nsources:\n  a: x\n  b: {buckets: {low: y,\n    h.igh: z}}", 6, "got 'h.igh' at sources.b.buckets"),
+        ("evals: {docs: x}\nsources:\n  a: x\n  b: {shard: y}", 5, "unknown key 'shard' at sources.b"),
+    ],
+)
+def test_a_key_that_is_no_name_is_named(tmp_path: Path, lines: str, line: int, message: str) -> None:
+    path = tmp_path / "mix.yaml"
+    path.write_text("name: m\n" + lines + "\ntarget: {tokens: 3}\n")
+    with pytest.raises(SpecError) as caught:
+        load_spec(path, Mix)
+    assert caught.value.where == f"{path}:{line}"
+    assert caught.value.what.endswith(message)
 
 
 def test_an_empty_or_missing_spec_says_so(tmp_path: Path) -> None:
