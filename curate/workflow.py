@@ -221,12 +221,15 @@ class Run:
     def _remove_stale_stages(self) -> None:
         """Remove the folders of steps that the workflow no longer has: only what an earlier run of it wrote.
 
-        What a language model was paid to write stays, also when this run had no endpoint.
+        What is rephrased counts as a source, and is gone when this run had no endpoint; the answers that it was made of
+        stay, in together/answers.
         """
         live = {stage.folder for stage in self.state.stages}
+        workflow = self.project.workflow
+        sources = {*workflow.sources, *(step.options.into for step in workflow.together if step.kind == "rephrase")}
         for plan in self.project.run.glob("*/[0-9][0-9]-*/plan.json"):
             folder = plan.parent.relative_to(self.project.run)
-            if str(folder) not in live and folder.parts[0] in self.project.workflow.sources:
+            if str(folder) not in live and folder.parts[0] in sources:
                 shutil.rmtree(plan.parent)
 
 
@@ -248,7 +251,9 @@ def _shown_by_the_report(run: Path, state: RunState) -> str:
     """Return the hash of all that the report shows: the stages, what they keep for themselves, and the mix."""
     together = [read_manifest(path.parent).key for path in sorted((run / "together").rglob("manifest.json"))]
     mix = {path.relative_to(run).as_posix(): sha256_of(path) for path in sorted((run / "mix").glob("*.json"))}
-    return hash_of([stage.key for stage in state.stages], together, mix, _ordered(state.spec), code_version("curate.report"))
+    # Answers that came late are in no key.
+    asked = [sha256_of(run / stage.folder / "manifest.json") for stage in state.stages if stage.kind == "rephrase"]
+    return hash_of([stage.key for stage in state.stages], together, mix, asked, _ordered(state.spec), code_version("curate.report"))
 
 
 def prepare(project: Project, say: Any) -> None:
