@@ -135,6 +135,16 @@ def test_a_run_accounts_for_every_document(project: Path) -> None:
         assert verify(folder / stage.folder) == []
 
 
+def test_each_tokenize_step_shows_the_tokens_that_it_wrote(project: Path) -> None:
+    change(project, SPEC[SPEC.index("together:") :], "together: [tokenize: {vocab_size: 257}, tokenize: {vocab_size: 400}]\n")
+    folder = run(project)
+    rows = {row.folder: row for row in funnel(folder) if row.kind == "tokenize"}
+    for stage in ("web/04-tokenize", "web/05-tokenize", "notes/04-tokenize", "notes/05-tokenize"):
+        written = sum(pq.read_table(path, columns=["num_tokens"])["num_tokens"].to_numpy().sum() for path in (folder / stage).glob("*.parquet"))
+        assert (rows[stage].kept_tokens, rows[stage].exact) == (written, True)
+    assert rows["web/04-tokenize"].kept_tokens > 1.5 * rows["web/05-tokenize"].kept_tokens
+
+
 def test_a_second_run_does_nothing(project: Path) -> None:
     folder = run(project)
     before, bytes_before = receipts(folder), shards(folder)
