@@ -213,8 +213,7 @@ class Run:
     def _mix(self, name: str) -> None:
         from curate.mix.stage import run_mix
 
-        if self.tokenizer is None:
-            raise SpecError("a mix needs tokens", where="mix", hint="end together: with a tokenize step")
+        assert self.tokenizer is not None  # as the spec makes sure
         spec = find("mixes", name, self.project.root, self.project.beside)
         run_mix(spec, self.tokens, self.tokenizer, self.project.run / "mix", self.context, self.say)
 
