@@ -7,6 +7,7 @@ Folders are numbered by step (`web/02-annotate`, and `together/04-dedup` for wha
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shutil
@@ -230,6 +231,8 @@ class Run:
             folder = plan.parent.relative_to(self.project.run)
             if str(folder) not in live and folder.parts[0] in sources:
                 shutil.rmtree(plan.parent)
+                with contextlib.suppress(OSError):  # it has other stages
+                    plan.parent.parent.rmdir()
 
 
 def _finished_state(run: Path) -> RunState | None:
