@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from curate.documents import SCHEMA
 from curate.edit import named
-from curate.errors import CurateError, SpecError
+from curate.errors import CurateError, InputError, SpecError
 from curate.functions import checked_options, label
 from curate.functions import find as find_function
 from curate.project import find, resolve
 from curate.select import Rules, check_reason
 from curate.specs.load import load_spec, nearest
-from curate.specs.workflow import Classify, Decontaminate, Dedup, Ingest, Rephrase, Step
+from curate.specs.workflow import Classify, Decontaminate, Dedup, Ingest, Rephrase, Step, Tokenize
 
 
 def check_workflow(project: Any) -> list[str]:
@@ -37,9 +37,9 @@ def check_workflow(project: Any) -> list[str]:
         read += _located(f"together[{k}].{step.kind}", step, project, names)
         if step.kind == "rephrase":
             names.add(step.options.into)
-            _check_rules(f"sources.{step.options.into}", workflow.together[k + 1 :], project)  # it has the annotations that come after it
+            _check_rules(step.options.into, workflow.together[k + 1 :], project)  # it has the annotations that come after it
     for source, steps in workflow.sources.items():
-        _check_rules(f"sources.{source}", [*steps, *workflow.together], project)
+        _check_rules(source, [*steps, *workflow.together], project)
     if workflow.mix is not None:
         from curate.specs.mix import Mix, check_own
 
@@ -77,7 +77,12 @@ def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
         from curate.specs.classifier import Classifier
 
         path = find("classifiers", options.classifier, root, beside)
-        load_spec(path, Classifier)
+        spec = load_spec(path, Classifier)
+        if spec.name in SCHEMA.names:
+            raise SpecError(f"'{spec.name}' is a column of every document", where=str(path), hint="give the classifier another name")
+        for examples in [*spec.positive, *spec.negative]:
+            if examples.source is not None:
+                _one_of(f"classifier {spec.name}: source", examples.source, sorted(names))
         return [path]
     elif isinstance(options, Decontaminate):
         from curate.specs.benchmarks import choose, load_benchmarks
@@ -94,6 +99,9 @@ def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
             _one_of("sources", source, sorted(names))
         if options.into in names:
             raise SpecError(f"there is a source '{options.into}' already", where="into", hint="choose another name for what is rephrased")
+    elif isinstance(options, Tokenize):
+        if options.tokenizer is not None:
+            _check_tokenizer(resolve(options.tokenizer, root, beside), project)
     elif step.kind == "annotate":
         from curate.annotate import validate
 
@@ -125,11 +133,26 @@ def _one_of(where: str, value: str, known: list[str]) -> None:
         raise SpecError(f"'{value}' is unknown", where=where, hint=nearest(value, known))
 
 
-def _check_rules(where: str, steps: list[Step], project: Any) -> None:
-    """Compile the drop rules of one source against the columns that its steps will have made."""
+def _check_tokenizer(path: Path, project: Any) -> None:
+    """Raise SpecError unless `path` is a tokenizer.json that can be used, or will be made by the workflow's `prepare`."""
+    from curate.tokens.tokenizer import Encoder
+
+    prepare = project.workflow.prepare
+    if prepare is not None and path.is_relative_to(resolve(prepare.into, project.root, project.beside)):
+        return
+    if not path.is_file():
+        raise SpecError("no such file", where=str(path), hint="name a tokenizer.json, or leave out `tokenizer` to train one")
+    try:
+        Encoder.open(path)
+    except InputError as error:
+        raise SpecError(error.what, where=error.where, hint=error.hint) from error
+
+
+def _check_rules(source: str, steps: list[Step], project: Any) -> None:
+    """Compile the conditions on one source against the columns that its steps will have made."""
     from curate.annotate import annotate
 
-    schema = SCHEMA
+    schema, where = SCHEMA, f"sources.{source}"
     for k, step in enumerate(steps):
         if step.kind == "annotate":
             for name, options in named(step.options):
@@ -152,12 +175,22 @@ def _check_rules(where: str, steps: list[Step], project: Any) -> None:
             from curate.specs.classifier import Classifier
 
             classifier = load_spec(find("classifiers", step.options.classifier, project.root, project.beside), Classifier)
+            for examples in [*classifier.positive, *classifier.negative]:
+                if examples.source == source and examples.where is not None:
+                    _compile({"where": examples.where}, schema, f"classifier {classifier.name}", f"{where}: step {k + 1}")
             schema = _with(schema, pa.field(classifier.name, SCORE))
+        elif step.kind == "rephrase":
+            if step.options.where is not None and source in (step.options.sources or [source]):
+                _compile({"where": step.options.where}, schema, "rephrase", f"{where}: step {k + 1}")
         elif step.kind == "drop":
-            try:
-                Rules(step.options, schema)
-            except CurateError as error:
-                raise SpecError(error.what, where=f"{where}: step {k + 1}: {error.where}", hint=error.hint) from error
+            _compile(step.options, schema, "drop", f"{where}: step {k + 1}")
+
+
+def _compile(rules: dict[str, str], schema: pa.Schema, what: str, where: str) -> None:
+    try:
+        Rules(rules, schema, what)
+    except CurateError as error:
+        raise SpecError(error.what, where=f"{where}: {error.where}", hint=error.hint) from error
 
 
 def _without_type(kind: pa.DataType) -> str | None:

@@ -16,6 +16,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import types
 import typing
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -62,7 +63,12 @@ def find(name: str, shipped: Mapping[str, str], folder: Path | None, what: str) 
 
 @functools.cache
 def _module_at(path: Path, changed: int) -> Any:
-    """Load a user's file as a module of its own; `changed` is part of the cache's key only."""
+    """Load a user's file as a module of its own; `changed` is part of the cache's key only.
+
+    It finds what lies beside it: last, so that a file of the user's never stands in for a module that others import.
+    """
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     key = "curate_steps_" + hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()
     spec = importlib.util.spec_from_file_location(key, path)
     if spec is None or spec.loader is None:
@@ -73,8 +79,26 @@ def _module_at(path: Path, changed: int) -> Any:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[key]
+        _refuse_hidden(path)
         raise SpecError(f"cannot be loaded: {type(error).__name__}: {error}", where=str(path)) from error
+    _refuse_hidden(path)
     return module
+
+
+def _refuse_hidden(path: Path) -> None:
+    """Raise SpecError when the file at `path` imports what lies beside it, and Python would find another module of that name."""
+    for name in sorted({name.partition(".")[0] for name in _names_imported(path)}):
+        beside = [path.with_name(f"{name}.py"), path.parent / name / "__init__.py"]
+        if not any(file.is_file() for file in beside):
+            continue
+        try:
+            found = importlib.util.find_spec(name)
+        except ValueError:  # a module without a spec, such as __main__
+            found = None
+        origin = found.origin if found is not None else None
+        if origin is None or not any(file.is_file() and file.samefile(origin) for file in beside if Path(origin).is_file()):
+            hint = f"rename the one beside it, and import it as something like {name}_of_mine"
+            raise SpecError(f"'import {name}' finds {origin or 'another module'}, and not the one beside it", where=str(path), hint=hint)
 
 
 def _module_named(module: str, name: str) -> Any:
@@ -101,15 +125,29 @@ def checked_options(name: str, function: Callable[..., Any], options: Mapping[st
     missing = [p.name for p in known.values() if p.default is p.empty and p.name not in options]
     if missing:
         raise SpecError(f"option '{missing[0]}' of '{name}' is missing")
-    hints = typing.get_type_hints(function)
     result = {}
     for option, value in options.items():
+        kind = _type_of(known[option], function, name) if option in known else Any
         try:
-            result[option] = msgspec.convert(value, hints.get(option, Any), dec_hook=functools.partial(_path, folder or Path()))
+            result[option] = msgspec.convert(value, kind, dec_hook=functools.partial(_path, folder or Path()))
         except msgspec.ValidationError as error:
             reason = re.sub(r"`([^`]*)`", r"\1", str(error))
             raise SpecError(f"option '{option}' of '{name}': {reason}") from error
     return result
+
+
+def _type_of(parameter: inspect.Parameter, function: Callable[..., Any], name: str) -> Any:
+    """Return the type of an option. Others in the signature may be known to type checkers only, as under `if TYPE_CHECKING:`."""
+    if parameter.annotation is parameter.empty:
+        return Any
+    inner = inspect.unwrap(function)
+    known = getattr(inner, "__globals__", None) or vars(sys.modules.get(getattr(inner, "__module__", ""), typing))
+    signature = types.SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        return typing.get_type_hints(signature, globalns=known)[parameter.name]
+    except Exception as error:  # an annotation is any expression
+        what = f"the type of option '{parameter.name}' of '{name}' cannot be told: {type(error).__name__}: {error}"
+        raise SpecError(what, hint="import it outside of `if TYPE_CHECKING:`") from error
 
 
 def _path(folder: Path, kind: type, value: Any) -> Any:
@@ -155,8 +193,9 @@ def sources(name: str, folder: Path | None) -> list[Path]:
 
 def _imported(found: list[Path]) -> list[Path]:
     """Return `found` and the files beside them, or in a package beside them, that they import, and so on."""
+    first = found[0].parent
     for path in found:  # grows
-        roots = {path.parent, *(Path(entry).resolve() for entry in sys.path if path.is_relative_to(Path(entry).resolve()))}
+        roots = {first, path.parent, *(Path(entry).resolve() for entry in sys.path if path.is_relative_to(Path(entry).resolve()))}
         for name in sorted(_names_imported(path)):
             for root in sorted(roots):
                 module = root.joinpath(*name.split("."))

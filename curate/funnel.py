@@ -1,7 +1,7 @@
 """The funnel of a run: documents and tokens per stage, and where the others went. Read from the manifests, so always whole.
 
-Tokens are counted by the run's own tokenizer where a stage stored them; before that stage they are bytes of text divided by the
-bytes per token measured on the same source ("≈"), and by 4 where nothing was measured yet.
+Tokens are counted by the run's own tokenizer where a stage stored them; in all other stages they are bytes of text divided by the
+bytes per token that the last of these measured on the same source ("≈"), and by 4 where nothing was measured yet.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from curate.corpus import read_manifest
+from curate.corpus import Manifest, read_manifest
 from curate.errors import InputError
 from curate.ledger import Ledger
 from curate.workflow import RunState, Stage
@@ -51,15 +51,15 @@ def funnel(run: Path) -> list[Row]:
     sources = list(dict.fromkeys(stage.source for stage in state.stages))
     rows = []
     for source in sources:
-        rate, measured = rates.get(source, (BYTES_PER_TOKEN, False))
+        rate, _ = rates.get(source, (BYTES_PER_TOKEN, False))
         for stage in state.stages:
             if stage.source == source:
-                rows.append(_row(run, stage, rate, measured))
+                rows.append(_row(run, stage, rate))
     return rows
 
 
 def bytes_per_token(run: Path, stages: list[Stage]) -> dict[str, tuple[float, bool]]:
-    """Return, per source, the bytes of text per token that its tokenize stage measured, and True."""
+    """Return, per source, the bytes of text per token that its last tokenize stage measured, and True."""
     rates = {}
     for stage in stages:
         if stage.kind == "tokenize":
@@ -67,16 +67,21 @@ def bytes_per_token(run: Path, stages: list[Stage]) -> dict[str, tuple[float, bo
                 manifest = read_manifest(run / stage.folder)
             except InputError:
                 continue
-            tokens = sum(note.get("num_tokens", 0) for note in manifest.notes.values())
+            tokens = _counted(manifest)
             if tokens:
                 rates[stage.source] = (manifest.ledger.kept_bytes / tokens, True)
     return rates
 
 
-def _row(run: Path, stage: Stage, rate: float, measured: bool) -> Row:
+def _counted(manifest: Manifest) -> int:
+    """Return the tokens that a tokenize stage wrote."""
+    return sum(note.get("num_tokens", 0) for note in manifest.notes.values())
+
+
+def _row(run: Path, stage: Stage, rate: float) -> Row:
     try:
         manifest = read_manifest(run / stage.folder)
-        ledger = manifest.ledger
+        ledger, exact = manifest.ledger, stage.kind == "tokenize"
         base, folder = manifest.base, run / stage.folder
         while base is not None:  # annotations hold no text: their documents do
             folder = folder / base
@@ -85,8 +90,8 @@ def _row(run: Path, stage: Stage, rate: float, measured: bool) -> Row:
     except InputError:
         return Row(stage.source, stage.folder, stage.kind, Ledger(), 0, {}, False, complete=False)
     dropped = {reason: round(size / rate) for reason, size in ledger.dropped_bytes.items()}
-    exact = measured and stage.kind == "tokenize"
-    return Row(stage.source, stage.folder, stage.kind, ledger, round(ledger.kept_bytes / rate), dropped, exact)
+    kept = _counted(manifest) if exact else round(ledger.kept_bytes / rate)
+    return Row(stage.source, stage.folder, stage.kind, ledger, kept, dropped, exact)
 
 
 def reasons(rows: list[Row]) -> dict[str, int]:

@@ -7,6 +7,7 @@ Folders are numbered by step (`web/02-annotate`, and `together/04-dedup` for wha
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shutil
@@ -216,27 +217,30 @@ class Run:
     def _mix(self, name: str) -> None:
         from curate.mix.stage import run_mix
 
-        if self.tokenizer is None:
-            raise SpecError("a mix needs tokens", where="mix", hint="end together: with a tokenize step")
+        assert self.tokenizer is not None  # as the spec makes sure
         spec = find("mixes", name, self.project.root, self.project.beside)
         run_mix(spec, self.tokens, self.tokenizer, self.project.run / "mix", self.context, self.say)
 
     def _remove_stale_stages(self) -> None:
         """Remove the folders of steps that the workflow no longer has: only what an earlier run of it wrote.
 
-        What a language model was paid to write stays, also when this run had no endpoint. So does a source that the workflow no longer
-        has, or has under another name: that would be hours of work for a typing error. But it is said, since queries over all sources count it.
+        What is rephrased counts as a source, and is gone when this run had no endpoint; the answers that it was made of stay, in
+        together/answers. A source that the workflow no longer has, or has under another name, stays too: that would be hours of work for
+        a typing error. But it is said, since queries over all sources count it.
         """
-        live, sources = {stage.folder for stage in self.state.stages}, {stage.source for stage in self.state.stages}
+        live, workflow = {stage.folder for stage in self.state.stages}, self.project.workflow
+        sources = {*workflow.sources, *(step.options.into for step in workflow.together if step.kind == "rephrase")}
         left = set()
         for plan in sorted(self.project.run.glob("*/[0-9][0-9]-*/plan.json")):
             folder = plan.parent.relative_to(self.project.run)
             if str(folder) in live or folder.parts[0] == "together":
                 continue
-            if folder.parts[0] in self.project.workflow.sources:
-                shutil.rmtree(plan.parent)
-            else:
-                left.add(folder if folder.parts[0] in sources else folder.parent)
+            if folder.parts[0] not in sources:
+                left.add(folder.parent)
+                continue
+            shutil.rmtree(plan.parent)
+            with contextlib.suppress(OSError):  # it has other stages
+                plan.parent.parent.rmdir()
         for folder in sorted(left):
             self.say(f"note: {self.project.run / folder} is no part of this workflow any more; delete it, or queries over all sources count it")
 
@@ -259,7 +263,9 @@ def _shown_by_the_report(run: Path, state: RunState) -> str:
     """Return the hash of all that the report shows: the stages, what they keep for themselves, and the mix."""
     together = [read_manifest(path.parent).key for path in sorted((run / "together").rglob("manifest.json"))]
     mix = {path.relative_to(run).as_posix(): sha256_of(path) for path in sorted((run / "mix").glob("*.json"))}
-    return hash_of([stage.key for stage in state.stages], together, mix, _ordered(state.spec), code_version("curate.report"))
+    # Answers that came late are in no key.
+    asked = [sha256_of(run / stage.folder / "manifest.json") for stage in state.stages if stage.kind == "rephrase"]
+    return hash_of([stage.key for stage in state.stages], together, mix, asked, _ordered(state.spec), code_version("curate.report"))
 
 
 def prepare(project: Project, say: Any) -> None:

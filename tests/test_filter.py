@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,11 +11,22 @@ import pytest
 from conftest import documents, write_corpus
 
 from curate.corpus import Corpus
-from curate.engine import Context, Inline, complete_all
+from curate.engine import Context, Inline, complete, complete_all
 from curate.errors import CurateError, SpecError
 from curate.filter import load_block, plan
 
 LONG = "The people of the town have to go to the market and to that of the river with the baskets that they have. " * 12
+
+
+@pytest.fixture(autouse=True)
+def _own_modules(tmp_path: Path) -> Iterator[None]:
+    """Forget the modules of a test, which in a run is a process of its own."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def test_a_datatrove_filter_drops_with_its_own_reason(tmp_path: Path) -> None:
@@ -100,7 +113,7 @@ def test_whatever_a_function_depends_on_is_in_the_key(tmp_path: Path) -> None:
     (tmp_path / "package/__init__.py").write_text("")
     for name in ("helper.py", "deeper.py", "package/part.py", "unused.py"):
         (tmp_path / name).write_text("X = 1\n" + ("import deeper\n" if name == "helper.py" else ""))
-    code = "import sys\nsys.path.insert(0, __file__.rpartition('/')[0])\nfrom pathlib import Path\nimport helper\nfrom package import part\n"
+    code = "from pathlib import Path\nimport helper\nfrom package import part\n"
     signature = "def f(batch, *, words: Path, several: list[Path], folder: Path):\n    return [True] * batch.num_rows\n"
     (tmp_path / "steps.py").write_text(code + signature)
     corpus = write_corpus(tmp_path / "in", {"a": [documents(["x"])]})
@@ -113,6 +126,44 @@ def test_whatever_a_function_depends_on_is_in_the_key(tmp_path: Path) -> None:
     assert len(set(seen)) == len(seen)
     (tmp_path / "unused.py").write_text("Z = 3\n")
     assert key(tmp_path, corpus, step) == seen[-1]
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_a_function_imports_what_lies_beside_it_here_and_in_workers(tmp_path: Path, context: Context, lazily: bool) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner/__init__.py").write_text("")
+    (tmp_path / "inner/limits.py").write_text("import beside_deeper\nLIMIT = beside_deeper.LIMIT\n")
+    (tmp_path / "beside_deeper.py").write_text("LIMIT = 3\n")
+    line = "from inner import limits"
+    code = f"{'' if lazily else line}\ndef f(batch):\n    {line if lazily else ''}\n    return [len(t) > limits.LIMIT for t in batch['text'].to_pylist()]\n"
+    (tmp_path / "steps.py").write_text(code)
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["x", "long"])], "b": [documents(["y"])]})
+    stage = plan({"./steps.py:f": {}}, corpus, "web", tmp_path / "out", tmp_path)
+    manifest = complete(stage.plan, context, source="web", code=stage.code)
+    assert (manifest.ledger.kept, manifest.ledger.dropped) == (1, {"filtered": 2})
+
+
+def test_a_module_that_hides_the_one_beside_a_function_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pyarrow.py").write_text("LIMIT = 3\n")
+    (tmp_path / "steps.py").write_text("import pyarrow\ndef f(batch):\n    return [True] * batch.num_rows\n")
+    with pytest.raises(SpecError, match=r"'import pyarrow' finds .*site-packages") as caught:
+        load_block("./steps.py:f", {}, tmp_path)
+    assert "rename" in caught.value.hint
+
+
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
+def test_types_that_only_a_type_checker_knows_are_no_option_s_business(tmp_path: Path, future: str) -> None:
+    batch = "batch: pa.RecordBatch" if future else "batch: 'pa.RecordBatch'"
+    code = f"{future}from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pyarrow as pa\n    from pathlib import Path as P\n"
+    (tmp_path / "steps.py").write_text(
+        f"{code}def f({batch}, *, n: int = 0, p: 'P | None' = None):\n    return [len(t) > n for t in batch['text'].to_pylist()]\n"
+    )
+    assert load_block("./steps.py:f", {"n": 3}, tmp_path)(documents(["x", "long"]))[1] == ["filtered", None]
+    with pytest.raises(SpecError, match="option 'n'"):
+        load_block("./steps.py:f", {"n": "many"}, tmp_path)
+    with pytest.raises(SpecError, match="the type of option 'p' of './steps.py:f' cannot be told: NameError") as caught:
+        load_block("./steps.py:f", {"p": "words.txt"}, tmp_path)
+    assert "TYPE_CHECKING" in caught.value.hint
 
 
 def test_a_module_of_the_users_own_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -20,13 +21,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from curate import workflow
+from curate.check import check_workflow
 from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline
 from curate.errors import BudgetError, CurateError, InputError, SpecError
 from curate.explain import as_text, explain
 from curate.funnel import funnel, open_run
 from curate.lock import locked
-from curate.workflow import Run
+from curate.workflow import Run, open_project
 
 SPEC = """\
 name: demo
@@ -133,6 +135,16 @@ def test_a_run_accounts_for_every_document(project: Path) -> None:
         assert row.ledger.entered + row.ledger.created == row.ledger.kept + row.ledger.errored + sum(row.ledger.dropped.values())
     for stage in open_run(folder).stages:
         assert verify(folder / stage.folder) == []
+
+
+def test_each_tokenize_step_shows_the_tokens_that_it_wrote(project: Path) -> None:
+    change(project, SPEC[SPEC.index("together:") :], "together: [tokenize: {vocab_size: 257}, tokenize: {vocab_size: 400}]\n")
+    folder = run(project)
+    rows = {row.folder: row for row in funnel(folder) if row.kind == "tokenize"}
+    for stage in ("web/04-tokenize", "web/05-tokenize", "notes/04-tokenize", "notes/05-tokenize"):
+        written = sum(pq.read_table(path, columns=["num_tokens"])["num_tokens"].to_numpy().sum() for path in (folder / stage).glob("*.parquet"))
+        assert (rows[stage].kept_tokens, rows[stage].exact) == (written, True)
+    assert rows["web/04-tokenize"].kept_tokens > 1.5 * rows["web/05-tokenize"].kept_tokens
 
 
 def test_a_second_run_does_nothing(project: Path) -> None:
@@ -254,6 +266,50 @@ def test_a_rule_for_what_is_rephrased_is_checked_against_what_it_will_have(proje
     change(project, "together:\n", "together:\n" + steps)
     with pytest.raises(SpecError, match=r"sources\.told: step 1: drop\.short"):
         run(project)
+
+
+CLASSIFIER = "name: {name}\npositive: [{{source: web, where: {where}}}]\nnegative: [{{source: {source}}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("steps", "classifier", "place", "what"),
+    [
+        ("- tokenize: {vocab_size: 100}", {}, "workflows/demo.yaml:", "Expected int >= 257 at together[0].tokenize.vocab_size"),
+        ("- tokenize: {tokenizer: nowhere/tokenizer.json}", {}, "together[0].tokenize: ", "no such file"),
+        ("- tokenize: {tokenizer: data/notes/a.txt}", {}, "together[0].tokenize: ", "is not a tokenizer"),
+        ("- dedup: {}\nmix: m", {}, "workflows/demo.yaml:", "a mix needs tokens"),
+        ("- rephrase: {model: m, where: gopher.wrods > 5, sources: [web]}", {}, "sources.web: step 4: rephrase.where", "wrods"),
+        ("- rephrase: {model: m, where: gopher.words > 5}", {}, "sources.notes: step 2: rephrase.where", "gopher"),
+        (
+            "- rephrase: {model: m}\n  - rephrase: {model: m, into: b, where: gopher.words > 5, sources: [rephrased]}",
+            {},
+            "sources.rephrased: step 1",
+            "gopher",
+        ),
+        ("- classify: {classifier: c}", {"where": "gopher.wrods > 5"}, "sources.web: step 4: classifier good.where", "wrods"),
+        ("- classify: {classifier: c}", {"source": "nowhere"}, "together[0].classify: classifier good: source", "'nowhere' is unknown"),
+        ("- classify: {classifier: c}", {"name": "source"}, "together[0].classify: ", "'source' is a column of every document"),
+    ],
+)
+def test_what_would_fail_the_last_step_fails_the_check(project: Path, steps: str, classifier: dict[str, str], place: str, what: str) -> None:
+    change(project, SPEC[SPEC.index("together:") :], f"together:\n  {steps}\n")
+    (project / "mixes").mkdir()
+    (project / "mixes/m.yaml").write_text("sources: {}\n")
+    (project / "classifiers").mkdir()
+    (project / "classifiers/c.yaml").write_text(CLASSIFIER.format(**({"name": "good", "where": "gopher.words > 5", "source": "notes"} | classifier)))
+    with pytest.raises(SpecError, match=re.escape(what)) as caught:
+        check_workflow(open_project(project / "workflows/demo.yaml"))
+    assert place in caught.value.where
+
+
+def test_what_is_right_passes_the_check(project: Path) -> None:
+    steps = "- classify: {classifier: c}\n  - rephrase: {model: m, where: good.score > 0.5 and gopher.words > 5, sources: [web]}"
+    change(project, SPEC[SPEC.index("together:") :], f"together:\n  {steps}\n  - tokenize: {{tokenizer: input/tokenizer.json}}\n")
+    change(project, "name: demo\n", "name: demo\nprepare: {call: './prepare.py:fill', into: input}\n")
+    (project / "workflows/prepare.py").write_text("def fill(folder):\n    ...\n")  # will make the tokenizer
+    (project / "classifiers").mkdir()
+    (project / "classifiers/c.yaml").write_text(CLASSIFIER.format(name="good", where="gopher.words > 5", source="notes"))
+    assert check_workflow(open_project(project / "workflows/demo.yaml")) == [str(project / "classifiers/c.yaml")]
 
 
 def test_two_runs_of_the_same_folder_exclude_each_other(project: Path) -> None:

@@ -2,11 +2,14 @@
 
 What may pass is tried again with exponential backoff: connection errors, timeouts, 408, 409, 5xx and answers that are no JSON,
 up to `attempts` times; "come back later" (429, or 503 with Retry-After) does not count as an attempt and holds back all
-requests of this client, up to `patience_seconds` for each. What cannot pass stops the run at once, with a hint: a wrong
-key (401, 403), a wrong address or model (404), and an endpoint that has refused the first requests without serving one. Any other
-refusal (400, 413, 422) concerns its own request, and is returned as a failure.
+requests of this client, up to `patience_seconds` for each; when so many in a row have waited in vain, so will the others. What
+cannot pass stops the run at once, with a hint: a wrong key (401), an account without money (402, 429 `insufficient_quota`), and an
+endpoint that has refused the first requests without serving one. 403 and 404 say that key, address or model are wrong, unless
+this endpoint serves this model: then, like any other refusal (400, 413, 422), they concern their own request (a moderated
+text, say), which is returned as a failure.
 
 Answers are kept in a journal, one JSON line each, under a hash of the request: a killed or changed run asks for nothing twice.
+An empty file beside it, named by a hash of address and model, says that they have served: one client sees one shard only.
 The key is held in memory only: it is in no journal, error or repr, and is removed from what the server says.
 """
 
@@ -17,7 +20,7 @@ import email.utils
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +32,10 @@ from curate.rephrase.endpoint import Endpoint
 from curate.specs.workflow import Rephrase
 
 FAILURES = ("timeout", "connection_failed", "rate_limited", "server_error", "malformed_answer", "refused_request")
-_FIRST_FAILURES = 5  # so many requests may fail before any has succeeded
+PASSING = frozenset(FAILURES) - {"refused_request"}  # what another run may get an answer to
+_FIRST_FAILURES = 5  # so many requests may fail before any has succeeded, or wait in vain one after another
+_MAX_BODY_BYTES = 8_000_000  # of one answer; a hundred thousand tokens are a tenth of it
+_NO_MONEY = {"insufficient_quota", "billing_not_active", "billing_hard_limit_reached"}  # codes of a 429 that no waiting helps against
 _MAX_PAUSE_SECONDS = 300.0
 _MAX_BACKOFF_SECONDS = 60.0
 
@@ -61,6 +67,14 @@ class _Later(Exception):
         self.seconds = seconds
 
 
+class _Denied(Exception):
+    """Key, address or model are wrong, or this one request is not wanted: what became of other requests tells."""
+
+    def __init__(self, detail: str, hint: str) -> None:
+        super().__init__(detail)
+        self.hint = hint
+
+
 class _Passing(Exception):
     """An error that may pass."""
 
@@ -70,15 +84,22 @@ class _Passing(Exception):
 
 
 class Client:
-    """Ask an endpoint. Use as a context manager; `ask` answers a list of requests in their order."""
+    """Ask an endpoint. Use as a context manager; `ask` answers a list of requests in their order.
 
-    def __init__(self, target: Endpoint, options: Rephrase, seed: int = 0, journal: Path | None = None) -> None:
+    `journal` is where answers are kept; those in the journals `older` are known too.
+    """
+
+    def __init__(self, target: Endpoint, options: Rephrase, seed: int = 0, journal: Path | None = None, older: Iterable[Path] = ()) -> None:
         self._target, self._options, self._seed = target, options, seed
-        self._known = dict(_read_journal(journal)) if journal else {}
-        self._journal_path, self._journal = journal, None if journal is None else _open_journal(journal)
+        self._known = {key: answer for path in [*older, *([journal] if journal else [])] for key, answer in _read_journal(path)}
+        self._journal = None if journal is None else _open_journal(journal)
+        served = hashlib.blake2b(f"{target.base_url}\0{options.model}".encode(), digest_size=8).hexdigest()
+        self._marker = None if journal is None else journal.with_name(f".served-{served}")
         self._runner = asyncio.Runner()
         self._http: httpx.AsyncClient | None = None
-        self._resume, self._succeeded, self._failed = 0.0, bool(self._known), 0
+        self._resume, self._served, self._failed = 0.0, False, 0
+        self._under_way = 0  # requests that were sent and not answered yet
+        self._in_vain = _FIRST_FAILURES - 1  # requests that ran out of patience since the last answer; without any answer one is enough
         self.num_requests = 0
 
     def __enter__(self) -> Client:
@@ -133,63 +154,101 @@ class Client:
                 waited = time.monotonic() - since
                 pause = self._backoff(key, tries) if later.seconds is None else min(later.seconds, _MAX_PAUSE_SECONDS)
                 if waited + pause > self._options.patience_seconds:
-                    return Failure("rate_limited", f"{later}, for {self._options.patience_seconds:g} seconds", tries)
+                    return self._out_of_patience(Failure("rate_limited", f"{later}, for {self._options.patience_seconds:g} seconds", tries))
                 self._resume = max(self._resume, time.monotonic() + pause)
             except _Passing as passing:
                 attempts += 1
                 if attempts >= self._options.attempts:
                     return self._give_up(Failure(passing.reason, str(passing), tries))
                 await asyncio.sleep(self._backoff(key, attempts))
+            except _Denied as denied:
+                while self._under_way and not self._serves():
+                    await asyncio.sleep(0.02)  # one of the others may be served
+                if not self._serves():
+                    raise CurateError(f"the endpoint refuses: {denied}", where=self._target.base_url, hint=denied.hint) from None
+                return Failure("refused_request", str(denied), tries)
             else:
                 if isinstance(completion, Failure):
                     return self._give_up(completion)
-                self._succeeded = True
-                self._known[key] = completion
-                self._write(key, completion)
+                self._answered(key, completion)
                 return completion
 
     async def _send(self, body: dict[str, Any], tries: int) -> Completion | Failure:
         assert self._http is not None
         self.num_requests += 1
+        self._under_way += 1
         try:
             # httpx limits the time between two reads; a server that drips must end too.
             async with asyncio.timeout(self._options.timeout_seconds):
-                response = await self._http.post(f"{self._target.base_url}/chat/completions", json=body)
+                async with self._http.stream("POST", f"{self._target.base_url}/chat/completions", json=body) as response:
+                    content = await _body(response)
         except (TimeoutError, httpx.TimeoutException):
             raise _Passing("timeout", f"no answer within {self._options.timeout_seconds:g} seconds") from None
         except (httpx.HTTPError, OSError) as error:
             raise _Passing("connection_failed", self._scrubbed(f"{type(error).__name__}: {error}")) from None
+        finally:
+            self._under_way -= 1
         if response.status_code == 200:
-            return _parse(response.content, tries)
-        return self._refusal(response, tries)
+            return _parse(content, tries)
+        return self._refusal(response, content, tries)
 
-    def _refusal(self, response: httpx.Response, tries: int) -> Failure:
+    def _refusal(self, response: httpx.Response, content: bytes, tries: int) -> Failure:
         """Sort an answer that is none: raise what may pass, and what concerns every request; return what concerns this one."""
-        status, said = response.status_code, self._scrubbed(_message(response))
+        status, (message, codes) = response.status_code, _said(content)
+        said = self._scrubbed(message)
         detail = f"HTTP {status}{f': {said}' if said else ''}"
+        if status == 402 or (status == 429 and codes & _NO_MONEY):
+            hint = f"no waiting helps: add to the account of {self._options.api_key_env}; the answers that came are kept: run again"
+            raise CurateError(f"the endpoint wants money: {detail}", where=self._target.base_url, hint=hint)
         after = _retry_after(response.headers.get("Retry-After"))
         if status == 429 or (status == 503 and after is not None):
             raise _Later(after, detail)
         if status in (408, 409, 425) or status >= 500:
             raise _Passing("server_error", detail)
-        hints = {
-            401: f"set {self._options.api_key_env} to a valid key",
-            403: f"the key in {self._options.api_key_env} may not use this endpoint or model",
-            404: f"check {self._options.base_url_env} (it usually ends in /v1) and whether the endpoint serves the model '{self._options.model}'",
-        }
-        if status in hints or 300 <= status < 400:
-            hint = hints.get(status, f"{self._options.base_url_env} redirects; set it to the final address")
+        if status in (403, 404):
+            hints = {
+                403: f"the key in {self._options.api_key_env} may not use this endpoint or model",
+                404: f"check {self._options.base_url_env} (it usually ends in /v1) and whether the endpoint serves the model '{self._options.model}'",
+            }
+            raise _Denied(detail, hints[status])
+        if status == 401 or 300 <= status < 400:
+            hint = f"set {self._options.api_key_env} to a valid key"
+            hint = hint if status == 401 else f"{self._options.base_url_env} redirects; set it to the final address"
             raise CurateError(f"the endpoint refuses: {detail}", where=self._target.base_url, hint=hint)
         return Failure("refused_request", detail, tries)
 
     def _give_up(self, failure: Failure) -> Failure:
         """Return a failure; raise instead when the endpoint has not served a single request and the first ones have failed."""
         self._failed += 1
-        if not self._succeeded and self._failed >= _FIRST_FAILURES:
+        if self._failed >= _FIRST_FAILURES and not self._serves():
             hint = f"check that the server runs, {self._options.base_url_env}, and that it serves '{self._options.model}' with these options"
             what = f"the first {self._failed} requests failed; the last: {failure.detail}"
             raise CurateError(what, where=self._target.base_url, hint=hint)
         return failure
+
+    def _out_of_patience(self, failure: Failure) -> Failure:
+        """Return the failure of a request that waited in vain; raise instead when so many in a row did, or when nothing was ever served."""
+        self._in_vain += 1
+        if self._in_vain >= _FIRST_FAILURES:
+            what = f"the endpoint serves nothing and only says: {failure.detail}"
+            hint = "the answers that came are kept: run again when the endpoint serves again, with less concurrency or more patience_seconds"
+            raise CurateError(what, where=self._target.base_url, hint=hint)
+        return failure
+
+    def _serves(self) -> bool:
+        """Return whether this endpoint has served this model, here or (as the file beside the journal says) anywhere in the run."""
+        self._served = self._served or (self._marker is not None and self._marker.exists())
+        return self._served
+
+    def _answered(self, key: str, completion: Completion) -> None:
+        """Note an answer that has come."""
+        if not self._served and self._marker is not None:
+            self._marker.touch()
+        self._served, self._in_vain = True, 0
+        self._known[key] = completion
+        if self._journal is not None:
+            self._journal.write(msgspec.json.encode({"request": key, "answer": completion}) + b"\n")
+            self._journal.flush()
 
     async def _pause(self) -> None:
         """Wait until the server wants requests again."""
@@ -206,11 +265,6 @@ class Client:
         """Return `text` on one line without the key."""
         line = " ".join(text.split())[:300]
         return line.replace(self._target.key, "[key]") if self._target.key else line
-
-    def _write(self, key: str, completion: Completion) -> None:
-        if self._journal is not None:
-            self._journal.write(msgspec.json.encode({"request": key, "answer": completion}) + b"\n")
-            self._journal.flush()
 
 
 def _open_journal(path: Path) -> IO[bytes]:
@@ -255,7 +309,7 @@ def _parse(content: bytes, tries: int) -> Completion:
             _count(usage.get("completion_tokens")),
             tries,
         )
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise _Passing("malformed_answer", f"the answer is no completion ({type(error).__name__}: {error})"[:200]) from None
 
 
@@ -263,14 +317,26 @@ def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _message(response: httpx.Response) -> str:
-    """Return what the server says: its error message, or the beginning of the body."""
+async def _body(response: httpx.Response) -> bytes:
+    """Return the body of an answer; one that does not end soon is malformed."""
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > _MAX_BODY_BYTES:
+            raise _Passing("malformed_answer", f"the answer is longer than {_MAX_BODY_BYTES:,} bytes")
+    return bytes(content)
+
+
+def _said(content: bytes) -> tuple[str, set[str]]:
+    """Return what the server says, its error message or the beginning of the body, and the error's code and type."""
     try:
-        data = response.json()
-        inner = data.get("error", data) if isinstance(data, dict) else data
-        return str(inner.get("message") or inner.get("detail") or inner) if isinstance(inner, dict) else str(inner)
-    except ValueError:
-        return response.text[:300]
+        data = json.loads(content)
+    except (ValueError, RecursionError):
+        return content[:1200].decode("utf-8", "replace")[:300], set()
+    inner = data.get("error", data) if isinstance(data, dict) else data
+    if not isinstance(inner, dict):
+        return str(inner), set()
+    return str(inner.get("message") or inner.get("detail") or inner), {str(inner.get("code")), str(inner.get("type"))}
 
 
 def _retry_after(value: str | None) -> float | None:

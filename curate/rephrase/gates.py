@@ -52,7 +52,7 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _CLOSING = re.compile(
-    r"\n+[ \t]*(?:\(?note: (?:i |the (?:text|rewrit|original))|i hope (?:this|that)|(?:please )?let me know|feel free to|is there anything)"
+    r"(?<!\n)\n+[ \t]*(?:\(?note: (?:i |the (?:text|rewrit|original))|i hope (?:this|that)|(?:please )?let me know|feel free to|is there anything)"
     r"[^\n]{0,300}\Z",
     re.IGNORECASE,
 )
@@ -61,10 +61,11 @@ _REFUSAL = re.compile(
     r"as a (?:large )?language model|i apologi[sz]e|no text (?:was|has been) (?:provided|given)|please provide (?:the|me|a) )",
     re.IGNORECASE,
 )
+# Patterns that begin anywhere stay within a line, or begin at the first of several line feeds: else a thousand of them cost a million steps.
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*|\d+", re.UNICODE)
 _NUMBER = re.compile(r"\d{1,3}(?:[,.\u00a0\u202f]\d{3})+(?!\d)|\d+(?:[.,]\d+)?")
-_ENUMERATION = re.compile(r"^\s*(?:\(?\d+[.)]|[Qq]\d+[.:])\s", re.MULTILINE)
-_QUESTION, _ANSWER = re.compile(r"^\W*question\b[^:\n]{0,5}:", re.I | re.M), re.compile(r"^\W*answer\b[^:\n]{0,5}:", re.I | re.M)
+_ENUMERATION = re.compile(r"^[^\S\n]*(?:\(?\d+[.)]|[Qq]\d+[.:])\s", re.MULTILINE)
+_QUESTION, _ANSWER = (re.compile(rf"^[^\w\n]*{word}\b[^:\n]{{0,5}}:", re.I | re.M) for word in ("question", "answer"))
 _LONG_WORD = 5  # letters from which a word says something about the subject
 _ECHO_WORDS = 8
 

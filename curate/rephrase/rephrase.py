@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from curate.documents import SCHEMA, child_id
-from curate.rephrase.client import Completion, Failure
+from curate.rephrase.client import PASSING, Completion, Failure
 from curate.rephrase.gates import Rejection, clean, reject
 from curate.rephrase.split import split
 from curate.rephrase.styles import Style, style_named
@@ -49,11 +49,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Rephrased:
-    """What became of a batch. Every job is in exactly one of the three."""
+    """What became of a batch. Every job is in exactly one of the first three."""
 
     documents: pa.RecordBatch  # SCHEMA, by row, style and part
     rejected: list[dict[str, Any]]  # id, reason, detail, parent, row, bytes (of the output)
     errors: list[dict[str, Any]]  # id, reason, detail, parent, row
+    unanswered: list[str]  # why jobs have no answer to a request that another run may get one to: those in errors, and rungs of the ladder
 
 
 def chosen(ids: list[str], share: float, seed: int) -> list[bool]:
@@ -105,6 +106,7 @@ def rephrase(batch: pa.RecordBatch, options: Rephrase, client: Asks, seed: int =
     jobs = jobs_of(batch, options, seed)
     compare = language if options.gates.same_language else None
     results: dict[int, tuple[Completion | Failure, str, Rejection | None, int]] = {}
+    unanswered: dict[int, str] = {}
     waiting = list(range(len(jobs)))
     for attempt, temperature in enumerate([options.temperature, *options.ladder], 1):
         answers = client.ask([body_of(jobs[i], options, seed, temperature) for i in waiting])
@@ -112,16 +114,19 @@ def rephrase(batch: pa.RecordBatch, options: Rephrase, client: Asks, seed: int =
             if isinstance(answer, Failure):
                 # An error on a later step does not undo that an earlier answer was received and rejected.
                 results.setdefault(i, (answer, "", None, attempt))
+                if answer.reason in PASSING:
+                    unanswered[i] = f"{answer.reason} ({answer.detail})"
                 continue
             text = clean(answer.text)
             results[i] = (answer, text, reject(text, jobs[i].text, jobs[i].style, answer.finish_reason, compare), attempt)
-        waiting = [i for i in waiting if results[i][2] is not None]
+        # A job without an answer waits for the next run: further up the ladder it would become what it never becomes undisturbed.
+        waiting = [i for i in waiting if results[i][2] is not None and i not in unanswered]
         if not waiting:
             break
-    return _sorted_out(batch, jobs, results, options)
+    return _sorted_out(batch, jobs, results, list(unanswered.values()), options)
 
 
-def _sorted_out(batch: pa.RecordBatch, jobs: list[Job], results: dict[int, Any], options: Rephrase) -> Rephrased:
+def _sorted_out(batch: pa.RecordBatch, jobs: list[Job], results: dict[int, Any], unanswered: list[str], options: Rephrase) -> Rephrased:
     names = [name for name in ("url", "date", "claimed_language", "claimed_license", "origin") if name in batch.schema.names]
     parents = batch.select(["id", *names]).to_pylist()
     documents, rejected, errors = [], [], []
@@ -137,7 +142,7 @@ def _sorted_out(batch: pa.RecordBatch, jobs: list[Job], results: dict[int, Any],
             meta = {"rephrase": _provenance(job, answer, attempt, options)}
             made = {"id": job.id, "text": text, "source": options.into, "parent": parent["id"], "meta": json.dumps(meta, sort_keys=True)}
             documents.append({name: parent.get(name) for name in names} | made)
-    return Rephrased(pa.RecordBatch.from_pylist(documents, SCHEMA), rejected, errors)
+    return Rephrased(pa.RecordBatch.from_pylist(documents, SCHEMA), rejected, errors, unanswered)
 
 
 def _provenance(job: Job, answer: Completion, attempt: int, options: Rephrase) -> dict[str, Any]:

@@ -1,12 +1,15 @@
 """The rephrase step: the chosen documents of the sources go to a language model; what passes becomes a source of its own.
 
 One task per shard. A document enters the new source's ledger as `created` when it is asked for, and leaves it as kept,
-dropped (by a gate) or errored. Answers are kept in `together/NN-rephrase/answers`, so that a killed task pays for nothing
-twice, and changed gates ask for nothing again. The sources themselves stay as they are.
+dropped (by a gate) or errored. Answers are kept in `together/answers/INTO`, whatever the step's number, so that a killed task
+pays for nothing twice, and changed gates ask for nothing again. A task that got no answer to some request (one that was not
+refused) counts as done within this run only: the next one does it again, and asks for what is missing. The sources themselves
+stay as they are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from pathlib import Path
@@ -15,21 +18,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 
-from curate.corpus import DROPPED, Corpus, Manifest
+from curate.corpus import DROPPED, Corpus, Manifest, read_manifest
 from curate.documents import SCHEMA
 from curate.engine import Work, checksums, complete, make_plan
-from curate.errors import CurateError
+from curate.errors import CurateError, InputError
 from curate.rephrase.endpoint import endpoint
 from curate.rephrase.styles import style_named
 from curate.specs.load import resolved
 from curate.specs.workflow import Rephrase
-from curate.tasks import Output, Task, code_version
+from curate.tasks import Output, Plan, Task, code_version, read_receipt, receipt_path
 
 if TYPE_CHECKING:
     from curate.rephrase.rephrase import Rephrased
     from curate.workflow import Arguments
 
-_FEW_FAILURES, _FAILED_SHARE = 3, 0.05  # more requests without an answer fail the task, which a later run then takes up again
+_FEW_FAILURES, _FAILED_SHARE = 3, 0.05  # more requests without an answer fail the task
+_UNANSWERED = "unanswered"  # the note of a task that got no answer to so many requests
 # How to ask, not what for: changing these asks for nothing again.
 _MANNERS = ("concurrency", "timeout_seconds", "attempts", "patience_seconds", "base_url_env", "api_key_env")
 
@@ -55,7 +59,25 @@ def rephrase(options: Rephrase, arguments: Arguments) -> dict[str, Manifest]:
     manners_file = arguments.scratch / "manners.json"
     manners_file.parent.mkdir(parents=True, exist_ok=True)
     manners_file.write_bytes(msgspec.json.encode(manners))
-    return {options.into: complete(plan, arguments.context, source=options.into, code=code)}
+    _take_up_again(plan)
+    manifest = complete(plan, arguments.context, source=options.into, code=code)
+    missing = sum(notes.get(_UNANSWERED, 0) for notes in manifest.notes.values())
+    if missing:
+        arguments.say(f"warning: rephrase: {missing:,} requests got no answer; the next run asks for them again")
+    return {options.into: manifest}
+
+
+def _take_up_again(plan: Plan) -> None:
+    """Forget that the tasks are done in which answers are missing."""
+    folder = Path(plan.folder)
+    with contextlib.suppress(InputError):  # incomplete: its receipts tell
+        if not any(notes.get(_UNANSWERED) for notes in read_manifest(folder).notes.values()):
+            return
+    for task in plan.tasks:
+        receipt = read_receipt(receipt_path(folder, task.name))
+        if receipt is not None and receipt.notes.get(_UNANSWERED):
+            (folder / "manifest.json").unlink(missing_ok=True)  # first: what is killed here must not look complete
+            receipt_path(folder, task.name).unlink()
 
 
 def rephrase_shard(task: Task, options: dict[str, Any], out: Output) -> None:
@@ -71,16 +93,21 @@ def rephrase_shard(task: Task, options: dict[str, Any], out: Output) -> None:
         raise RuntimeError(f"{spec.base_url_env} is set in the main process, but not in this worker")
     out.empty(SCHEMA)
     failed: list[str] = []
-    with Client(target, spec, options["seed"], scratch / "answers" / f"{task.name}.jsonl") as client:
+    journal = scratch.parent / "answers" / spec.into / f"{task.name}.jsonl"
+    # Runs before 2026-11-27 kept them with the step; in these folders they stay, since several steps may have had the number.
+    older = [folder / journal.name for folder in sorted(scratch.parent.glob("*-rephrase/answers"))]
+    with Client(target, spec, options["seed"], journal, older) as client:
         for batch in corpus.batches(task.options["shard"]):
             rows = _choose(batch, corpus, spec, options["seed"])
             if rows.num_rows:
                 made = rephrase_batch(rows, spec, client, options["seed"], language_of)
                 _write(made, rows, out)
-                failed += [f"{one['reason']} ({one['detail']})" for one in made.errors if one["reason"] != "refused_request"]
+                failed += made.unanswered
     if len(failed) > max(_FEW_FAILURES, _FAILED_SHARE * out.ledger.created):
         what = f"{len(failed):,} of {out.ledger.created:,} requests got no answer; the last: {failed[-1]}"
         raise CurateError(what, where=f"rephrase, {task.name}", hint="the answers that came are kept: run again to ask for the others only")
+    if failed:
+        out.note(_UNANSWERED, len(failed))
 
 
 def _choose(batch: pa.RecordBatch, corpus: Corpus, spec: Rephrase, seed: int) -> pa.RecordBatch:

@@ -174,7 +174,7 @@ class Tokenize(Spec, frozen=True, kw_only=True):
     """Train a byte-level BPE on the sources (or take one), and write token shards."""
 
     tokenizer: str | None = None  # a tokenizer.json; null: train one
-    vocab_size: Positive = 4096  # entries of the vocabulary, the 256 bytes included
+    vocab_size: Annotated[int, Meta(ge=257)] = 4096  # entries of the vocabulary, the 256 bytes and the end of a document included
     train_megabytes: Positive = 20  # text that the vocabulary is trained on, an equal share per source
 
 
@@ -255,6 +255,8 @@ class Workflow(Spec, frozen=True, kw_only=True):
                 raise ValueError(f"source '{name}': '{late}' cannot stand here\nhint: {hint}")
         if any(s.kind == "ingest" for s in self.together):
             raise ValueError("'ingest' cannot stand under together:\nhint: put it first in a source")
+        if self.mix is not None and all(step.kind != "tokenize" for step in self.together):
+            raise ValueError("a mix needs tokens\nhint: end together: with a tokenize step")
         for step in self.together:
             if step.kind == "rephrase" and step.options.into in RESERVED:
                 raise ValueError(f"'{step.options.into}' cannot name what is rephrased\nhint: a run keeps other things in the folder of that name")

@@ -114,8 +114,28 @@ def _search(arguments: argparse.Namespace, output: Path) -> None:
                 say = progress.say if semantic else lambda line: None  # the cost of embeddings; the rest is in the table
                 asked = Arguments(sources, targets, output, project, context, say)
                 decontaminate(options, asked, copies=arguments.action != "record")
+                _remove_older(targets, progress.say)
         finally:
             engine.close()
+
+
+def _remove_older(targets: dict[str, Path], say: Callable[[str], None]) -> None:
+    """Remove what an earlier search wrote for sources that this one did not search: it was made by other benchmarks or settings."""
+    import shutil
+
+    import msgspec
+
+    from curate.tasks import Plan
+
+    for plan in sorted(next(iter(targets.values())).parent.glob("*/plan.json")):
+        folder = plan.parent
+        try:
+            ours = msgspec.json.decode(plan.read_bytes(), type=Plan).stage == "decontaminate"
+        except msgspec.DecodeError:
+            ours = False
+        if ours and folder not in targets.values():
+            shutil.rmtree(folder)
+            say(f"removed {folder}: an earlier search wrote it, and this one does not search '{folder.name}'")
 
 
 def _sources(folders: list[Path]) -> dict[str, Corpus]:

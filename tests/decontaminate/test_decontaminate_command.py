@@ -83,6 +83,17 @@ def test_recording_copies_no_text(home: Path) -> None:
     assert pq.read_table(home / "recorded/matches.parquet")["survivor"].to_pylist() == [True]
 
 
+def test_what_an_earlier_search_wrote_for_other_sources_goes(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_corpus(home / "other", {"a": [documents([prose(random.Random(1), 120)], source="books")]}, source="books")
+    assert search(home, "other", "twice") == 0
+    (home / "twice/sources/mine").mkdir()
+    (home / "twice/sources/mine/plan.json").write_text("of mine")
+    capsys.readouterr()
+    assert search(home, "corpus", "twice", "--action", "record") == 0
+    assert sorted(path.name for path in (home / "twice/sources").iterdir()) == ["mine", "web"]
+    assert "this one does not search 'books'" in capsys.readouterr().err
+
+
 def test_two_searches_are_compared(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert search(home, "more", "later", "--action", "record") == 0
     capsys.readouterr()

@@ -111,6 +111,7 @@ def test_patience_ends_as_a_failure_and_does_not_stop_the_others() -> None:
         (Reply(200, b'{"choices": []}'), "malformed_answer"),
         (Reply(200, b'{"choices": [{"message": {"content": 5}}]}'), "malformed_answer"),
         (Reply(200, b"[1]"), "malformed_answer"),
+        (Reply(200, b"[" * 200_000), "malformed_answer"),
         (Reply(reset=True), "connection_failed"),
         (completion("late", delay=0.8), "timeout"),
     ],
@@ -176,6 +177,58 @@ def test_a_refused_request_is_its_own_failure() -> None:
     assert isinstance(answers[2], Completion)
 
 
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_text_that_is_moderated_is_its_own_failure(status: int) -> None:
+    def moderated(request: Request) -> Reply:
+        return error(status, "input flagged") if request.text == "bad" else completion("ok", delay=0.1)
+
+    with serving(moderated) as server:  # the refusal comes before any answer
+        answers = asked(server.address, [body(text) for text in ("bad", "a", "b", "bad", "c")], concurrency=2)
+    assert [getattr(answer, "reason", "") for answer in answers] == ["refused_request", "", "", "refused_request", ""]
+    assert "input flagged" in answers[0].detail
+
+
+def test_what_another_shard_was_served_counts_for_a_refusal(tmp_path: Path) -> None:
+    with serving(lambda r: error(404, "no") if r.text == "bad" else completion("ok")) as server:
+
+        def one(shard: str, text: str, **changes: object) -> Completion | Failure:
+            with Client(Endpoint(server.address, KEY), options(**changes), journal=tmp_path / f"{shard}.jsonl") as client:
+                return client.ask([body(text)])[0]
+
+        with pytest.raises(CurateError, match="the endpoint refuses"):
+            one("0", "bad")
+        assert isinstance(one("1", "good"), Completion)
+        assert one("0", "bad").reason == "refused_request"
+        with pytest.raises(CurateError, match="the endpoint refuses"):
+            one("0", "bad", model="another")
+    assert KEY not in "".join(path.name for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("status", "code"), [(429, "insufficient_quota"), (402, "x")])
+def test_an_account_without_money_stops_at_once(status: int, code: str) -> None:
+    content = f'{{"error": {{"message": "You exceeded your current quota", "type": "{code}", "code": 7}}}}'.encode()
+    with serving(lambda r: completion("ok") if r.number < 3 else Reply(status, content)) as server, pytest.raises(CurateError) as caught:
+        asked(server.address, [body(str(i)) for i in range(50)], patience_seconds=900.0, concurrency=1)
+    assert len(server.requests) == 4
+    assert "You exceeded your current quota" in str(caught.value)
+    assert "run again" in caught.value.hint
+
+
+@pytest.mark.parametrize("served", [0, 1])
+def test_an_endpoint_that_only_says_later_stops_after_a_few_requests(served: int) -> None:
+    with serving(lambda r: completion("ok") if r.number < served else error(429, "later")) as server:
+        with pytest.raises(CurateError, match="serves nothing and only says: HTTP 429: later, for 0.2 seconds"):
+            asked(server.address, [body(str(i)) for i in range(200)], patience_seconds=0.2, concurrency=2)
+        assert len({request.text for request in server.requests}) <= 7
+
+
+def test_an_answer_without_end_is_not_kept() -> None:
+    with serving(lambda r: completion("x" * 9_000_000) if r.text == "endless" else completion("x" * 90_000)) as server:
+        answers = asked(server.address, [body("endless"), body("long")], attempts=1)
+    assert (answers[0].reason, "8,000,000" in answers[0].detail) == ("malformed_answer", True)
+    assert isinstance(answers[1], Completion)
+
+
 def test_an_endpoint_that_refuses_everything_stops_with_its_own_words() -> None:
     with serving(lambda r: error(400, "unknown model m")) as server, pytest.raises(CurateError) as caught:
         asked(server.address, [body(str(i)) for i in range(50)])
@@ -213,11 +266,20 @@ def test_endpoint_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CURATE_LLM_BASE_URL", "http://127.0.0.1:8000/v1/")
     monkeypatch.setenv("CURATE_LLM_API_KEY", KEY)
     assert endpoint(options()) == Endpoint("http://127.0.0.1:8000/v1", KEY)
-    for wrong in ("127.0.0.1:8000", "ftp://x/v1", f"http://user:{KEY}@host/v1"):
+    strange = ("http://[::1/v1", "http://host:port/v1", "http://host:99999/v1", "http://ho\x01st/v1", "http://a..b/v1", "http://host/v1?x=1")
+    for wrong in ("127.0.0.1:8000", "ftp://x/v1", f"http://user:{KEY}@host/v1", *strange):
         monkeypatch.setenv("CURATE_LLM_BASE_URL", wrong)
         with pytest.raises(SpecError) as caught:
             endpoint(options())
         assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize("mistake", ["“", "\n", "\x00"])
+def test_a_key_that_cannot_be_sent_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
+    monkeypatch.setattr("os.environ", {"CURATE_LLM_BASE_URL": "http://host/v1", "CURATE_LLM_API_KEY": f"{KEY}{mistake}x"})
+    with pytest.raises(SpecError, match="CURATE_LLM_API_KEY") as caught:
+        endpoint(options())
+    assert KEY not in str(caught.value)
 
 
 def test_backoff_doubles_and_depends_on_seed_and_request_only() -> None:

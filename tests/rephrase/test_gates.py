@@ -145,6 +145,26 @@ def test_hostile_outputs_never_raise(text: str, source: str) -> None:
         assert found is None or found.reason in REASONS
 
 
+@pytest.mark.parametrize("style", ["wikipedia", "qa", "knowledge_list"])
+def test_gates_are_linear_in_line_feeds_within_an_answer(style: str) -> None:
+    import time
+
+    start = time.perf_counter()
+    for gap in ("\n" * 20_000, "\r\n" * 20_000, " \n" * 20_000, "\n\t" * 20_000, "\n-" * 20_000):
+        text = clean(f"{GOOD}{gap}{GOOD}")
+        assert text.startswith(GOOD)
+        reject(text, SOURCE * 2, style_named(style).with_gates(Gates(max_length_ratio=1e9, min_kept_numbers=0)), "stop")
+    assert time.perf_counter() - start < 4
+
+
+def test_blank_lines_change_nothing_that_the_gates_see() -> None:
+    assert clean(f"{GOOD}\n\n\n\nLet me know if you need more.") == GOOD
+    assert reason(PAIRS.replace("\n", "\n\n \n"), "qa") is None
+    assert reason("\n * Question: How long?\n\n\n- Answer: 2,850 kilometers long, as the Danube is.", "qa") is None
+    numbered = "1. The Danube rises in the Black Forest near Donaueschingen.\n\n\n  27) The basin of the Danube covers 801463 square kilometers."
+    assert reason(numbered, "knowledge_list") is None
+
+
 def test_gates_are_linear_in_hostile_text() -> None:
     import time
 

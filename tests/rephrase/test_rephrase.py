@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from conftest import documents, write_corpus
 from curate.corpus import Corpus, verify
 from curate.documents import SCHEMA, child_id
 from curate.engine import Context, Inline
-from curate.errors import CurateError, SpecError
+from curate.errors import BudgetError, CurateError, SpecError
 from curate.project import Fingerprints
 from curate.rephrase.client import Client
 from curate.rephrase.endpoint import Endpoint, endpoint
 from curate.rephrase.rephrase import Rephrased, chosen, rephrase, styles_for
 from curate.rephrase.stage import rephrase as rephrase_step
 from curate.specs.workflow import Gates, Ingest, Rephrase, Step, Workflow
-from curate.workflow import Arguments, Project
+from curate.workflow import Arguments, Project, Run
 
 WORDS = ("harbor", "timber", "captain", "anchor", "lantern", "voyage", "merchant", "island", "compass", "current", "storm", "bridge", "canal")
 
@@ -236,6 +237,134 @@ def test_a_server_that_goes_away_costs_no_answer(arguments: Arguments, monkeypat
         manifest = rephrase_step(spec, arguments)["rephrased"]
         assert manifest.ledger.kept == 12
         assert 8 <= len(server.requests) < 12
+
+
+def test_a_request_that_got_no_answer_is_made_again_by_the_next_run(arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = msgspec.structs.replace(arguments, context=Context(Inline()))
+    spec, folder = options(attempts=1, ladder=[0.9]), arguments.project.run / "rephrased" / "02-rephrase"
+    broken = True
+
+    def behavior(request: Request) -> Reply:
+        if broken and ("1001" in request.text or ("1002" in request.text and request.body["temperature"] == 0.9)):
+            return error(500, "boom")
+        if "1002" in request.text and request.body["temperature"] == 0.5:
+            return completion("I cannot do that.")
+        return error(400, "too long") if "1003" in request.text else good(request)
+
+    with serving(behavior) as server:
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        for asked in (12, 14):  # without the refused one: eleven documents, one of them twice; then what has no answer
+            manifest = rephrase_step(spec, arguments)["rephrased"]
+            assert (manifest.ledger.kept, manifest.ledger.errored, manifest.ledger.dropped) == (9, 2, {"refused": 1})
+            assert arguments.say.__self__[-1] == "warning: rephrase: 2 requests got no answer; the next run asks for them again"
+            assert len([r for r in server.requests if "1003" not in r.text]) == asked
+        broken = False
+        manifest = rephrase_step(spec, arguments)["rephrased"]
+        assert (manifest.ledger.kept, manifest.ledger.errored, manifest.ledger.dropped) == (11, 1, {})
+        assert len([r for r in server.requests if "1003" not in r.text]) == 16
+        assert [r.body["temperature"] for r in server.requests if "1002" in r.text] == [0.5, 0.9, 0.9, 0.9]
+        asked = len(server.requests)
+        assert rephrase_step(spec, arguments)["rephrased"] == manifest  # a refusal is final
+        assert len(server.requests) == asked
+        mended = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.parquet")}
+        shutil.rmtree(folder)
+        shutil.rmtree(arguments.scratch.parent)
+        assert rephrase_step(spec, arguments)["rephrased"] == manifest  # undisturbed from the beginning
+        assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.parquet")} == mended
+
+
+def test_a_taken_up_task_that_is_killed_is_not_taken_for_complete(arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = msgspec.structs.replace(arguments, context=Context(Inline()))
+    with serving(lambda r: error(500, "boom") if "1001" in r.text else good(r)) as server:
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        rephrase_step(options(attempts=1), arguments)
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", killing_the_second_time(Path.unlink))
+            with pytest.raises(KeyboardInterrupt):
+                rephrase_step(options(attempts=1), arguments)
+    with serving(good) as server:
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        assert rephrase_step(options(attempts=1), arguments)["rephrased"].ledger.kept == 12
+
+
+def killing_the_second_time(unlink: Any) -> Any:
+    calls = []
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        calls.append(path)
+        if len(calls) > 1:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    return killed
+
+
+def test_answers_do_not_depend_on_the_number_of_the_step(arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = msgspec.structs.replace(arguments, context=Context(Inline()))
+    run, told = arguments.project.run, []
+    with serving(good) as server:
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        for number in ("02", "03", "04"):
+            moved = msgspec.structs.replace(arguments, scratch=run / "together" / f"{number}-rephrase")
+            rephrase_step(options(), moved)
+            told.append([path.read_bytes() for path in sorted((run / "rephrased" / f"{number}-rephrase").glob("*.parquet"))])
+            if number == "03":  # as an earlier version left them
+                (run / "together/answers/rephrased").rename(run / "together/03-rephrase/answers")
+        assert len(server.requests) == 12
+    assert told[0] == told[1] == told[2]
+
+
+# ── a whole run ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+SPEC = """\
+name: w
+sources: {web: [{ingest: {jsonl: data/*.jsonl}}]}
+together:
+  - rephrase: {model: m, share: 1.0, attempts: 1, concurrency: 1, into: told}
+"""
+
+
+def whole_run(root: Path, spec: str = SPEC) -> Path:
+    (root / "workflows").mkdir(exist_ok=True)
+    (root / "data").mkdir(exist_ok=True)
+    (root / "workflows/w.yaml").write_text(spec)
+    (root / "data/a.jsonl").write_text("".join(json.dumps({"text": text(i)}) + "\n" for i in range(40)))
+    Run(root / "workflows/w.yaml", Context(Inline()), lambda line: None)()
+    return root / "runs/w"
+
+
+def test_a_step_more_pays_for_nothing_and_leaves_one_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(good) as server:
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        folder = whole_run(tmp_path)
+        whole_run(tmp_path, SPEC.replace("data/*.jsonl}}]", "data/*.jsonl}}, {edit: [fix_mojibake]}]"))
+        assert sorted(path.name for path in (folder / "told").iterdir()) == ["03-rephrase"]
+        monkeypatch.delenv("CURATE_LLM_BASE_URL")
+        whole_run(tmp_path)
+        assert not (folder / "told").exists()
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        whole_run(tmp_path)
+        assert len(read(folder / "told/02-rephrase")) == 40
+        assert len(server.requests) == 40
+
+
+def test_over_the_budget_the_same_command_goes_on_once_the_cause_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = f"{SPEC}errors: {{max_share: 0.0, max_documents: 0}}\n"
+    with serving(lambda r: error(500, "boom") if r.number == 7 else good(r)) as server:
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        with pytest.raises(BudgetError):
+            whole_run(tmp_path, spec)
+        assert len(read(whole_run(tmp_path, spec) / "told/02-rephrase")) == 40
+        assert len(server.requests) == 41
+
+
+def test_the_report_shows_answers_that_came_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda r: error(500, "boom") if r.number == 7 else good(r)) as server:
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        before = (whole_run(tmp_path) / "report.html").read_text()
+        after = (whole_run(tmp_path) / "report.html").read_text()
+    assert ("requests got no answer" in before, "requests got no answer" in after) == (True, False)
 
 
 def test_the_endpoint_is_none_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:

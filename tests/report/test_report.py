@@ -8,10 +8,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from curate.corpus import Manifest, write_json
 from curate.engine import Context, Inline
+from curate.ledger import Ledger
 from curate.report import write_report
 from curate.report.charts import Axes, short, ticks
 from curate.workflow import Run
@@ -72,6 +75,42 @@ def test_the_report_shows_the_funnel_and_leaves_out_what_there_is_not(run: Path)
     assert "−5 too_short" in page
     assert 'id="mix"' not in page
     assert 'id="decontamination"' not in page
+
+
+def with_steps(run: Path, kind: str, file: str, contents: list[dict[str, Any]]) -> str:
+    """Return the report of the run with steps over all sources that left these files."""
+    state = json.loads((run / "run.json").read_text())
+    for k, content in enumerate(contents, 4):
+        state["stages"].append({"source": "web", "kind": kind, "folder": f"web/{k:02d}-{kind}", "key": ""})
+        write_json(run / "together" / f"{k:02d}-{kind}" / file, content)
+    write_json(run / "run.json", state)
+    return write_report(run).read_text(encoding="utf-8")
+
+
+def test_every_classifier_of_a_run_is_shown(run: Path) -> None:
+    measured = {"curve": [], "calibration": [], "auc": 0.9, "auc_interval": [0.8, 1.0], "num_texts": 100}
+    records = [{"spec": {"name": name}, "evaluation": measured, "data": {"num_train": 7}} for name in ("first", "second")]
+    page = with_steps(run, "classify", "classifier.json", records)
+    assert re.findall(r"<h3>(\w+) .*(\d\d-classify)", page) == [("first", "04-classify"), ("second", "05-classify")]
+
+
+def test_every_decontamination_of_a_run_is_shown(run: Path) -> None:
+    lists = {key: [] for key in ("worst", "bad_lines", "duplicate_ids", "probes", "tasks_without_clean_items")}
+    mappings = {"benchmarks": {}, "removal": {}, "unscannable": {}, "calibration": {}, "inputs": {"corpora": {}, "settings": {"threshold": 0.5}}}
+    summaries = [{**lists, **mappings, "matches": 0, "documents": 1000, "contaminated_documents": n, "meaning": "little"} for n in (11, 22)]
+    page = with_steps(run, "decontaminate", "summary.json", summaries)
+    assert re.findall(r"(\d+) of 1,000 documents hold items", page) == ["11", "22"]
+    assert "<h3>05-decontaminate</h3>" in page
+
+
+def test_documents_that_a_model_made_were_not_read(run: Path) -> None:
+    state = json.loads((run / "run.json").read_text())
+    state["stages"].append({"source": "told", "kind": "rephrase", "folder": "told/04-rephrase", "key": ""})
+    write_json(run / "run.json", state)
+    write_json(run / "told/04-rephrase/manifest.json", Manifest("", "rephrase", "told", [], Ledger(created=3, kept=3), {}))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "<dt>documents read</dt><dd>6</dd>" in page
+    assert "<dt>made by a model</dt><dd>3</dd>" in page
 
 
 def test_the_report_is_the_same_when_it_is_written_again(run: Path, tmp_path: Path) -> None:
