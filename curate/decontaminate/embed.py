@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from curate.endpoints import Endpoint, endpoint
 from curate.errors import CurateError, MissingExtra, SpecError
 from curate.specs.workflow import Semantic
 
@@ -36,21 +35,17 @@ def open_embedder(options: Semantic) -> Embedder:
     """
     if options.engine == "sentence_transformers":
         return _local(options)
-    address, key = endpoint(options)
-    return _Endpoint(address, key, options)
+    found = required_endpoint(options)
+    return _Endpoint(found.base_url, found.key, options)
 
 
-def endpoint(options: Semantic) -> tuple[str, str]:
-    """Return (address, key) from the environment. Raises SpecError when there is no usable address."""
-    address = os.environ.get(options.base_url_env, "").strip().rstrip("/")
-    where = f"environment variable {options.base_url_env}"
-    if not address:
+def required_endpoint(options: Semantic) -> Endpoint:
+    """Return the endpoint that the environment names. Raises SpecError when there is none, or none that can be asked."""
+    found = endpoint(options)
+    if found is None:
         hint = "set it to the endpoint's address, such as http://127.0.0.1:8000/v1; or remove `semantic`"
-        raise SpecError("the semantic channel has no endpoint", where=where, hint=hint)
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
-        raise SpecError("is not a plain http address", where=where, hint=f"like http://127.0.0.1:8000/v1, with the key in {options.api_key_env}")
-    return address, os.environ.get(options.api_key_env, "").strip()
+        raise SpecError("the semantic channel has no endpoint", where=f"environment variable {options.base_url_env}", hint=hint)
+    return found
 
 
 def _local(options: Semantic) -> Embedder:

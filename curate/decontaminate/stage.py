@@ -150,10 +150,10 @@ def _meaning(options: Decontaminate, arguments: Arguments, index: Manifest, code
     semantic = options.semantic
     if semantic is None:
         return None
-    from curate.decontaminate.embed import endpoint
+    from curate.decontaminate.embed import required_endpoint
     from curate.decontaminate.semantic import cost
 
-    where = f"to {endpoint(semantic)[0]}" if semantic.engine == "endpoint" else "on this machine"
+    where = f"to {required_endpoint(semantic).base_url}" if semantic.engine == "endpoint" else "on this machine"
     corpora = list(arguments.sources.values())
     item_bytes = len(_read(str(arguments.scratch / WORK / "index")).text)
     requests, tokens = cost(semantic, sum(text_bytes_of(corpus) for corpus in corpora), item_bytes)

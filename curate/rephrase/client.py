@@ -27,8 +27,8 @@ from typing import IO, Any
 import httpx
 import msgspec
 
+from curate.endpoints import Endpoint
 from curate.errors import CurateError
-from curate.rephrase.endpoint import Endpoint
 from curate.specs.workflow import Rephrase
 
 FAILURES = ("timeout", "connection_failed", "rate_limited", "server_error", "malformed_answer", "refused_request")

@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from curate.corpus import DROPPED, Corpus, Manifest, read_manifest
 from curate.documents import SCHEMA
+from curate.endpoints import endpoint
 from curate.engine import Work, checksums, complete, make_plan
 from curate.errors import CurateError, InputError
-from curate.rephrase.endpoint import endpoint
 from curate.rephrase.styles import style_named
 from curate.specs.load import resolved
 from curate.specs.workflow import Rephrase

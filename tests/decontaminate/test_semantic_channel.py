@@ -181,8 +181,17 @@ def test_what_may_pass_is_tried_again_and_what_cannot_says_why(monkeypatch: pyte
 
 
 def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CURATE_EMBEDDINGS_BASE_URL", "ftp://user:key@host")
-    with pytest.raises(SpecError, match="plain http address"):
+    for address, message in {
+        "ftp://host": "not an http address",
+        "http://user:key@host": "user or password",
+        "http://host:80a/v1": "not an http",
+    }.items():
+        monkeypatch.setenv("CURATE_EMBEDDINGS_BASE_URL", address)
+        with pytest.raises(SpecError, match=message):
+            open_embedder(Semantic(model="m"))
+    monkeypatch.setenv("CURATE_EMBEDDINGS_BASE_URL", "http://host/v1")
+    monkeypatch.setenv("CURATE_EMBEDDINGS_API_KEY", "se…cret")
+    with pytest.raises(SpecError, match="cannot stand in a key"):
         open_embedder(Semantic(model="m"))
     monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
     with pytest.raises(MissingExtra):

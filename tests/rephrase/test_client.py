@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from chat_server import Reply, Request, completion, error, serving
 
+from curate.endpoints import Endpoint, endpoint
 from curate.errors import CurateError, SpecError
 from curate.rephrase.client import Client, Completion, Failure
-from curate.rephrase.endpoint import Endpoint, endpoint
 from curate.specs.workflow import Rephrase
 
 KEY = "sk-very-secret-7f3a"

@@ -16,11 +16,11 @@ from conftest import documents, write_corpus
 
 from curate.corpus import Corpus, verify
 from curate.documents import SCHEMA, child_id
+from curate.endpoints import Endpoint, endpoint
 from curate.engine import Context, Inline
 from curate.errors import BudgetError, CurateError, SpecError
 from curate.project import Fingerprints
 from curate.rephrase.client import Client
-from curate.rephrase.endpoint import Endpoint, endpoint
 from curate.rephrase.rephrase import Rephrased, chosen, rephrase, styles_for
 from curate.rephrase.stage import rephrase as rephrase_step
 from curate.specs.workflow import Gates, Ingest, Rephrase, Step, Workflow

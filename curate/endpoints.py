@@ -1,4 +1,4 @@
-"""Where a language model is asked, as the environment names it. Apart from the client, which a run without one need not load."""
+"""Where models on a network are asked, as the environment names it. Apart from the clients, which a run without an endpoint need not load."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from curate.errors import SpecError
-from curate.specs.workflow import Rephrase
+from curate.specs.workflow import Rephrase, Semantic
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Endpoint:
     key: str = field(default="", repr=False)
 
 
-def endpoint(options: Rephrase) -> Endpoint | None:
+def endpoint(options: Rephrase | Semantic) -> Endpoint | None:
     """Return the endpoint that the environment names, None where it names none. Raises SpecError when it is no address, or the key none."""
     address = os.environ.get(options.base_url_env, "").strip().rstrip("/")
     if not address:
