@@ -38,7 +38,7 @@ def doubts(swarm: Swarm) -> list[str]:
     """Return what to say of a swarm that was trained elsewhere, a sentence each."""
     found, runs, least = [], len(swarm.runs), _enough(len(swarm.sources))
     if runs < least:
-        found.append(f"{runs} runs are few for {len(swarm.sources)} sources: with fewer than {least}, intervals are too narrow")
+        found.append(f"{runs} runs are few for {len(swarm.sources)} sources: {least} are usual, and with fewer intervals may be too narrow")
     still = [source for i, source in enumerate(swarm.sources) if np.ptp(swarm.mixes[:, i]) < 10.0**-SAME]
     if still:
         found.append(f"all runs have the same share of {', '.join(still)}: what another would do is not known")
