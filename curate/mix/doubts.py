@@ -38,7 +38,7 @@ def doubts(swarm: Swarm) -> list[str]:
     """Return what to say of a swarm that was trained elsewhere, a sentence each."""
     found, runs, least = [], len(swarm.runs), _enough(len(swarm.sources))
     if runs < least:
-        found.append(f"{runs} runs are few for {len(swarm.sources)} sources: with fewer than {least}, intervals are too narrow")
+        found.append(f"{runs} runs are few for {len(swarm.sources)} sources: {least} are usual, and with fewer intervals may be too narrow")
     higher = [suite for suite in swarm.scores if _sounds_higher(suite)]
     if higher:
         found.append(f"{', '.join(higher)} sounds as if higher were better, and is taken to be better the lower it is")

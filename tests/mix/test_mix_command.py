@@ -172,7 +172,7 @@ def test_what_looks_wrong_in_tables_is_said_with_the_result(
     ]
     rewritten(tables, "ratios.csv", "run,code,math,web", lambda row: row, 11)
     (tables / "metrics.csv").write_text("run,docs\n" + "\n".join(f"r{i},{1.5 + i / 10}" for i in range(11)) + "\n")
-    assert told() == ["11 runs are few for 3 sources: with fewer than 12, intervals are too narrow"]
+    assert told() == ["11 runs are few for 3 sources: 12 are usual, and with fewer intervals may be too narrow"]
     monkeypatch.chdir(tables)
     for verb in ([*FIT[:-1], "--law", "ridge"], ["solve", "--fit", "laws"]):
         assert main(["mix", *verb]) == 0
