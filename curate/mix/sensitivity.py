@@ -68,7 +68,7 @@ def shadow_prices(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
         again = _again(problem, solution, relaxed(problem.limits, _more_room(label)))
         what = f'one percentage point more room at the limit "{label}"'
         if part.kind.endswith("fixed"):  # both ways are open to it
-            what += f", for {'more' if float(np.abs(part.row) @ (again - solution.optimum)) > 0 else 'less'} of it"
+            what += f", for {'more' if float(np.abs(part.row) @ (again - solution.optimum)) > 0 else 'less'} of it,"
         rows.append(_price(problem, solution, again, "limit", part.subject, what))
     for suite in problem.protected:
         natural, mine = problem.laws[suite].full.predict(np.stack([problem.natural, solution.optimum]))[0]

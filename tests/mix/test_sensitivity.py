@@ -118,7 +118,7 @@ def test_at_its_limit_is_said_where_more_would_help_and_nowhere_else() -> None:
 @pytest.mark.parametrize(("share", "way"), [(0.8, "less"), (0.001, "more")])
 def test_what_a_fixed_share_costs_says_in_which_direction(share: float, way: str) -> None:
     _, found = prices(problem(Constraints(sources={"papers": SourceLimits(fixed=share)}), target=None))
-    what = f'one percentage point more room at the limit "papers fixed at {share:g}", for {way} of it would be worth 0.'
+    what = f'one percentage point more room at the limit "papers fixed at {share:g}", for {way} of it, would be worth 0.'
     assert found["limit", "papers"]["sentence"].startswith(what)
 
 
