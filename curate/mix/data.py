@@ -19,7 +19,7 @@ from curate.errors import InputError, SpecError
 from curate.mix.limits import Traits
 from curate.project import resolve, root_of, start_of
 from curate.specs.load import nearest, resolved
-from curate.specs.mix import Eval, Mix, Phase, Source, check_own
+from curate.specs.mix import Eval, Mix, Phase, Proxy, Source, check_own
 
 
 class Data(msgspec.Struct, frozen=True):
@@ -152,17 +152,19 @@ def in_phase(spec: Mix, data: Data, phase: Phase, spec_file: Path) -> tuple[Mix,
                 raise InputError(what, where=f"phases.{phase.name}", hint="lower min_document_tokens, or name the sources that take part")
     changes: dict[str, Any] = {"name": f"{spec.name}-{phase.name}", "target": phase.target, "phases": [], "reuse": None}
     changes["evals"] = phase.evals or spec.evals
-    changes["proxy"] = _proxy_of(spec, phase)
+    changes["proxy"] = _proxy_of(spec.proxy, phase)
+    if spec.confirm.proxy is not None:
+        changes["confirm"] = msgspec.structs.replace(spec.confirm, proxy=_proxy_of(spec.confirm.proxy, phase))
     changes["constraints"] = phase.constraints if phase.constraints is not None else _only(spec, names, {data.traits[leaf].group for leaf in kept})
     suites = find_suites(phase.suites, spec_file) if phase.evals else data.suites
     narrow = {name: {leaf: getattr(data, name)[leaf] for leaf in kept} for name in ("folders", "contents", "traits")}
     return msgspec.structs.replace(spec, **changes), msgspec.structs.replace(data, tokens=counts, suites=suites, **narrow)
 
 
-def _proxy_of(spec: Mix, phase: Phase) -> Any:
+def _proxy_of(proxy: Proxy, phase: Phase) -> Proxy:
     changes = {name: value for name in ("context", "learning_rate") if (value := getattr(phase, name)) is not None}
     try:
-        return msgspec.convert(resolved(spec.proxy) | changes, type(spec.proxy))
+        return msgspec.convert(resolved(proxy) | changes, Proxy)
     except msgspec.ValidationError as error:
         raise SpecError(str(error), where=f"phases.{phase.name}", hint="it has the proxy of the mix but for context and learning_rate") from error
 

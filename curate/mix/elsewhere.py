@@ -25,7 +25,7 @@ from curate.mix import flow
 from curate.mix.conclude import unconfirmed
 from curate.mix.data import leaves, sources_of, traits_of
 from curate.mix.doubts import doubts, refuse_undetermined
-from curate.mix.fitted import FILES, LAWS, RATIOS, STORED, Fitted, edited, laws_in, read_fit, says, tables_of, write_fit
+from curate.mix.fitted import FILES, LAWS, RATIOS, STORED, Fitted, edited, is_fit, laws_in, read_fit, says, tables_of, write_fit
 from curate.mix.law import SuiteLaw, check
 from curate.mix.limits import limits_of
 from curate.mix.setting import Setting
@@ -85,8 +85,10 @@ def _other_law(spec: Mix, asked: str) -> list[str]:
 
 
 def _edits(fitted: Fitted, laws: Mapping[str, SuiteLaw]) -> list[str]:
-    changed = [suite for suite in laws if edited(fitted, suite)]
-    return [f"the tables were edited since the fit: the laws of {', '.join(changed)} were fitted again"] if changed else []
+    changed, code = [suite for suite in laws if edited(fitted, suite)], laws_code()
+    older = [suite for suite in laws if suite not in changed and fitted.laws[suite].get("code") != code]
+    notes = [f"the tables were edited since the fit: the laws of {', '.join(changed)} were fitted again"] if changed else []
+    return notes + ([f"another version of curate fitted the laws of {', '.join(older)}: they were fitted again"] if older else [])
 
 
 def fit_tables(swarm: Swarm, law: str, predicted: tuple[list[str], Array] | None, folder: Path, context: Context) -> None:
@@ -128,14 +130,27 @@ def read_tables(ratios: Path, metrics: Path, predict: Path | None) -> tuple[Swar
 
 def refuse_overwriting(folder: Path, swarm: Swarm, inputs: Sequence[Path]) -> None:
     """Raise InputError where a fit of `swarm` in `folder` would change a file of the user's: one of its `inputs`, or one that no fit wrote."""
-    texts = tables_of(swarm)
-    is_ours = any((folder / name).exists() for name in (LAWS, STORED, FITTING))
+    texts, is_ours = tables_of(swarm), (folder / FITTING).exists() or is_fit(folder)
+    if is_ours and (folder / LAWS).exists():
+        _refuse_edited(folder, texts)
     for name in FILES:
         path = folder / name
         is_input = any(given.exists() and path.exists() and given.samefile(path) for given in inputs)
         if path.exists() and (is_input or not is_ours) and not says(path, texts.get(name, "")):
             what = "is one of the tables to be fitted, and would be written over" if is_input else "is in the way: no fit wrote it"
             raise InputError(what, where=str(path), hint="choose another --output, such as a folder that is not there yet")
+
+
+def _refuse_edited(folder: Path, texts: Mapping[str, str]) -> None:
+    """Raise InputError where the tables of a fit were edited since, and would be written over with other numbers."""
+    try:
+        fitted = read_fit(folder)
+    except InputError:
+        return  # of another version, or half of one: nothing tells whether they were
+    changed = [name for name, text in texts.items() if not says(folder / name, text)]
+    if changed and any(edited(fitted, suite) for suite in fitted.laws):
+        hint = f"`curate mix solve --fit {folder}` fits what it says; or choose another --output"
+        raise InputError("was edited since the fit, and would be written over", where=str(folder / changed[0]), hint=hint)
 
 
 def _bare(swarm: Swarm, laws: dict[str, SuiteLaw]) -> Problem:

@@ -10,7 +10,7 @@ import msgspec
 
 from curate.mix import flow
 from curate.mix.data import gather
-from curate.mix.setting import Setting
+from curate.mix.setting import Setting, baseline
 from curate.mix.stage import kept_by, num_gpus, plan_phases, rivals_of
 from curate.specs.load import load_spec, resolved
 from curate.specs.mix import Mix
@@ -53,9 +53,10 @@ def estimate(spec_file: Path) -> dict[str, Any]:
         "memory of a worker": f"about {(400e6 + most * BYTES_PER_PARAMETER + 4 * spec.proxy.tokens) / 1e6:,.0f} MB",
         f"minutes on this machine{', at most' if num_gpus() else ''}": round(seconds / 60, 1),
         "later phases, not counted": len(spec.phases),
+        "natural": "; ".join(baseline(setting)[1]),
     }
     planned = [{"run": run["run"], "weights": run["weights"], "seed": run["seed"]} for run in runs]
-    return {"summary": {what: value for what, value in summary.items() if value != 0}, "runs": planned}
+    return {"summary": {what: value for what, value in summary.items() if value}, "runs": planned}
 
 
 def _tokens_per_second(shape: dict[str, Any], group: int | None, count: int) -> float:

@@ -234,7 +234,9 @@ def _check_sums(limits: Limits) -> None:
 def _why(limits: Limits, i: int) -> str:
     ceilings = [p for p in limits.parts if p.row[i] > 0 and len(np.flatnonzero(p.row)) == 1]
     part = min(ceilings, key=lambda p: p.top / p.row[i])
-    return part.label.split("(")[1].split(" of ")[0] if part.kind in ("repeats", "upsampling") else part.kind
+    if part.kind not in ("repeats", "upsampling"):
+        return part.kind
+    return part.label.split("(")[1].split(" of ")[0] + (", less what earlier phases read" if "earlier phases" in part.label else "")
 
 
 def _feasible(names: Sequence[str], parts: Sequence[Limit]) -> bool:

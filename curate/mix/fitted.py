@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from curate.errors import InputError
 from curate.mix.law import SuiteLaw, choose_law
-from curate.mix.stored import read_laws, write_laws
+from curate.mix.stored import holds_laws, laws_code, read_laws, write_laws
 from curate.mix.table import Swarm, predictions_csv, read_swarm
 from curate.mix.threads import one_thread
 from curate.tasks import hash_of
@@ -35,7 +35,7 @@ FILES = (RATIOS, METRICS, PREDICTIONS, LAWS, STORED)
 
 
 class Fitted(msgspec.Struct, frozen=True):
-    """A swarm and what was found out about it: suite → asked, ratios (their hash), law, why, errors, noise, measured, left_out."""
+    """A swarm and what was found out about it: suite → asked, ratios (their hash), code (its hash), law, why, errors, noise, measured, left_out."""
 
     swarm: Swarm
     laws: dict[str, dict[str, Any]]
@@ -65,8 +65,8 @@ def write_fit(
     suites = sorted(swarm.scores)
     runs, mixes = predicted or (swarm.runs, next(iter(laws.values())).mixes)
     texts = tables_of(swarm) | {PREDICTIONS: predictions_csv(laws, runs, mixes)}
-    ratios = {"ratios": hash_of(swarm.mixes.tolist())}
-    facts = json.dumps({suite: facts_of(laws[suite], swarm.scores[suite], asked) | ratios for suite in suites}, indent=1) + "\n"
+    common = {"ratios": hash_of(swarm.mixes.tolist()), "code": laws_code()}
+    facts = json.dumps({suite: facts_of(laws[suite], swarm.scores[suite], asked) | common for suite in suites}, indent=1) + "\n"
     files[LAWS].unlink(missing_ok=True)
     for name, text in texts.items():
         if not says(files[name], text):  # a table may be the only copy of what a user wrote
@@ -125,19 +125,30 @@ def fit_swarm(swarm: Swarm, law: str, noise: Mapping[str, float | None] = {}) ->
 def laws_in(folder: Path, fitted: Fitted, swarm: Swarm) -> dict[str, SuiteLaw]:
     """Return suite → its law, for the suites of `swarm`, whose shares are those that the laws are of: as it is stored, or else fitted again.
 
-    Where the numbers are not those of the fit, the law is chosen anew, as it was asked for.
+    Where the numbers or the code are not those of the fit, the law is chosen anew, as it was asked for.
     """
-    stored = read_laws(folder / STORED, swarm.mixes, swarm.scores)
+    stored, code = read_laws(folder / STORED, swarm.mixes, swarm.scores), laws_code()
     found = {}
     for suite, scores in sorted(swarm.scores.items()):
         facts = fitted.laws[suite]
         law = stored.get(suite)
         if law is None or (law.full.kind, law.noise) != (facts["law"], facts["noise"]):
             law = choose_law(suite, swarm.mixes, scores, facts["asked"], facts["noise"])
-        if law.full.kind != facts["law"] and not edited(fitted, suite):  # somebody wrote another one into laws.json
+        if law.full.kind != facts["law"] and facts.get("code") == code and not edited(fitted, suite):  # somebody wrote another one into laws.json
             law = choose_law(suite, swarm.mixes, scores, facts["law"], facts["noise"])
         found[suite] = law
     return found
+
+
+def is_fit(folder: Path) -> bool:
+    """Say whether a fit, of whatever version, has written into the folder: it has a record of laws, or laws."""
+    try:
+        laws = msgspec.json.decode((folder / LAWS).read_bytes(), type=dict[str, dict[str, Any]])
+        return bool(laws) and all({"law", "measured"} <= set(facts) for facts in laws.values())
+    except FileNotFoundError:
+        return holds_laws(folder / STORED)  # a fit that was killed while it wrote
+    except msgspec.DecodeError:
+        return False
 
 
 def edited(fitted: Fitted, suite: str) -> bool:

@@ -13,7 +13,7 @@
 `auto` fits all, and compares what each predicts for runs that it was not fitted to: every single run (trees: groups of runs). What a law
 estimates once, such as the lengths of a Gaussian process, is then estimated without that run's group too. Errors are mean absolute ones, in
 which a run counts the less, the less the other runs tell of it (`counts_of`): a run that is alone in its corner is missed by every law when it is
-left out, and what that says is which law is wrong where no mix will be sought. With squares and equal counts such a run decided alone.
+left out, and what that says is which law extrapolates least badly. With squares and equal counts such a run decided alone.
 The laws are blended unless one of them alone is clearly better than their blend. A constant counts in the blend the more, the less clearly the
 best law beats it: with few runs a law that is barely better than a constant is neither to be believed nor to be thrown away.
 

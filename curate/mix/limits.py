@@ -94,7 +94,7 @@ def limits_of(
     parts: list[Limit] = []
     for source, members in leaves.items():
         parts += _share_parts(constraints.sources.get(source, SourceLimits()), source, _mark(names, members))
-        parts += _quality_parts(names, tokens, sorted(members, key=lambda leaf: kinds[leaf].rank))
+        parts += _quality_parts(names, tokens, target_tokens, sorted(members, key=lambda leaf: kinds[leaf].rank), used)
     if target_tokens:
         parts += _repeat_parts(constraints, tokens, target_tokens, leaves, used)
     parts += _group_parts(constraints, names, kinds)
@@ -140,14 +140,20 @@ def _share_parts(limits: SourceLimits | GroupLimits, subject: str, mark: Array) 
     return parts
 
 
-def _quality_parts(names: Sequence[str], tokens: Mapping[str, int], members: Sequence[str]) -> list[Limit]:
-    """Return, for buckets from worst to best, that repeats do not fall: w_b / A_b <= w_c / A_c, scaled to numbers near one."""
-    total = sum(tokens[name] for name in members)
+def _quality_parts(
+    names: Sequence[str], tokens: Mapping[str, int], target: int | None, members: Sequence[str], used: Mapping[str, int]
+) -> list[Limit]:
+    """Return, for buckets from worst to best, that repeats do not fall: w_b / A_b <= w_c / A_c, scaled to numbers near one.
+
+    What earlier phases read counts: a bucket that they repeated as often as it may be leaves its worse neighbors the room that they have.
+    """
     parts = []
     for worse, better in pairwise(members):
-        row = (_mark(names, [worse]) / tokens[worse] - _mark(names, [better]) / tokens[better]) * total / len(members)
-        row /= np.abs(row).max()
-        parts.append(Limit(row, 0.0, f"{better} repeated at least as often as {worse}", "quality", better))
+        row = _mark(names, [worse]) / tokens[worse] - _mark(names, [better]) / tokens[better]
+        size = np.abs(row).max()
+        ahead = used.get(better, 0) / tokens[better] - used.get(worse, 0) / tokens[worse]  # repeats
+        top = max(0.0, ahead) / target / size if target else 0.0
+        parts.append(Limit(row / size, top, f"{better} repeated at least as often as {worse}", "quality", better))
     return parts
 
 

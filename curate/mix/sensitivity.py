@@ -45,7 +45,7 @@ def analyze(problem: Problem, solution: Solution) -> dict[str, Any]:
         "suites": trade_offs(problem, solution),
         "curve": pull_curve(problem, solution),
         "sentences": [row["sentence"] for row in prices] + [row["sentence"] for row in flat["trades"]],
-        "limited": limited(problem, solution, prices),
+        "limited": limited(problem, solution),
     }
 
 
@@ -60,10 +60,10 @@ def shadow_prices(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
     """
     rows = []
     binding = [part for part in problem.limits.parts if part.top - float(part.row @ solution.optimum) < NEAR]
-    for source in dict.fromkeys(_source(part) for part in binding if part.kind in REPETITION):
-        limits = relaxed(problem.limits, _more_tokens(source))
-        what, again = f"{100 * MORE:.0f} % more {source} tokens", _again(problem, solution, limits)
-        rows.append(_price(problem, solution, again, "tokens", source, what))
+    for sources in _scarce([part for part in binding if part.kind in REPETITION]):
+        together = " and ".join(sources)
+        what, again = f"{100 * MORE:.0f} % more {together} tokens", _again(problem, solution, relaxed(problem.limits, _more_tokens(sources)))
+        rows.append(_price(problem, solution, again, "tokens", together, what))
     for label, part in {part.label: part for part in binding if part.kind not in ("repeats", "quality")}.items():
         again = _again(problem, solution, relaxed(problem.limits, _more_room(label)))
         what = f'one percentage point more room at the limit "{label}"'
@@ -79,8 +79,18 @@ def shadow_prices(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (-row["relative"], row["what"]))
 
 
-def _more_tokens(source: str) -> Callable[[Limit], float]:
-    return lambda part: MORE * part.growth if part.kind in REPETITION and _source(part) == source else 0.0
+def _scarce(binding: Sequence[Limit]) -> list[list[str]]:
+    """Return the sources of limits on repetition: those that bind the same reused block together, since more of one alone is worth nothing."""
+    found: dict[Any, dict[str, None]] = {}
+    for part in binding:
+        at = np.flatnonzero(part.row)
+        shared = len(at) == 1 and len({_source(other) for other in binding if np.array_equal(np.flatnonzero(other.row), at)}) > 1
+        found.setdefault(int(at[0]) if shared else _source(part), {})[_source(part)] = None
+    return [list(sources) for sources in found.values()]
+
+
+def _more_tokens(sources: Sequence[str]) -> Callable[[Limit], float]:
+    return lambda part: MORE * part.growth if part.kind in REPETITION and _source(part) in sources else 0.0
 
 
 def _more_room(label: str) -> Callable[[Limit], float]:
@@ -105,12 +115,14 @@ def _price(problem: Problem, solution: Solution, again: Array, kind: str, subjec
     return {"what": what, "kind": kind, "subject": subject, "relative": relative, "bits": bits, "sentence": f"{what} would be worth {worth}"}
 
 
-def limited(problem: Problem, solution: Solution, prices: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each source that is at the most that it may have, where more of it has a price: others are kept there for no gain."""
-    wanted = {row["subject"] for row in prices if row["bits"] >= WORTH}
-    found = []
-    for name, share, low, high in zip(problem.names, solution.optimum, problem.limits.low, problem.limits.high, strict=True):
-        if high < 1 and high - low > AT and share > high - AT and wanted & {name, name.rpartition(".")[0]}:
+def limited(problem: Problem, solution: Solution) -> list[str]:
+    """Return a sentence for each source that is at the most that it may have, where a percentage point more is predicted to help."""
+    limits, found = problem.limits, []
+    for i, (name, share, low, high) in enumerate(zip(problem.names, solution.optimum, limits.low, limits.high, strict=True)):
+        if high >= 1 or high - low <= AT or share <= high - AT:
+            continue
+        again = _again(problem, solution, msgspec.structs.replace(limits, high=limits.high + POINT * np.eye(len(limits.high))[i]))
+        if -np.diff(mean_bits(problem, np.stack([solution.optimum, again])))[0] >= WORTH:
             found.append(f"{name} is at its limit of {100 * high:.1f} %: more of it is predicted to help")
     return found
 

@@ -32,11 +32,12 @@ from curate.engine import Context, StagePlan, Work, complete, complete_all, make
 from curate.errors import SpecError
 from curate.mix import flow
 from curate.mix.data import Data, gather, in_phase
-from curate.mix.setting import Setting, reused
+from curate.mix.limits import repeat_limit
+from curate.mix.setting import Setting, baseline, reused
 from curate.mix.solved import read_solved
 from curate.project import resolve, root_of
 from curate.specs.load import load_spec, resolved
-from curate.specs.mix import Mix
+from curate.specs.mix import Constraints, Mix
 from curate.tasks import Plan, code_version, finished, hash_of
 
 STEPS = ("train", "evaluate", "fit", "solve", "confirm")
@@ -120,7 +121,7 @@ def plan_phases(spec: Mix, spec_file: Path, data: Data, rivals: Mapping[str, Map
 
     Raises what its training would end with, as far as that is known before anything is trained.
     """
-    found = []
+    found: list[tuple[Setting, Data]] = []
     for phase in spec.phases:
         narrow, inside = in_phase(spec, data, phase, spec_file)
         setting = Setting(narrow, inside.tokens, inside.traits, min_document_tokens=phase.min_document_tokens)
@@ -130,8 +131,24 @@ def plan_phases(spec: Mix, spec_file: Path, data: Data, rivals: Mapping[str, Map
         except SpecError as error:
             raise SpecError(error.what, where=f"{where}: {error.where}" if error.where else where, hint=error.hint) from error
         _check_rivals(rivals, setting.leaves, f"{spec_file}: {where}")
+        if phase.min_document_tokens <= 1:
+            before = spec.target.tokens + sum(one.target.tokens for one in spec.phases[: len(found)])
+            _check_room(spec, data, setting, before, where)
         found.append((setting, inside))
     return found
+
+
+def _check_room(spec: Mix, data: Data, phase: Setting, before: int, where: str) -> None:
+    """Raise SpecError when a phase cannot have its tokens, whatever mixes are chosen before it, which read `before` tokens in all."""
+
+    def room(constraints: Constraints, leaves: Sequence[str]) -> float:
+        return sum(repeat_limit(constraints, data.traits[leaf].source or leaf) * data.tokens[leaf] for leaf in leaves)
+
+    read = max(0.0, before - room(spec.constraints, [leaf for leaf in data.tokens if leaf not in phase.tokens]))
+    left = room(phase.spec.constraints, phase.leaves) - read
+    if left < phase.spec.target.tokens:
+        what = f"{max(left, 0):,.0f} tokens are left by max_repeats at most, after what is read before it; it wants {phase.spec.target.tokens:,}"
+        raise SpecError(what, where=where, hint="lower a target's tokens, raise max_repeats, or add sources")
 
 
 def used_of(reads: Sequence[Read], tokens: Mapping[str, int]) -> dict[str, int]:
@@ -151,6 +168,8 @@ def _steps(mixing: _Mixing, until: str) -> Manifest:
     runs = flow.plan_runs(mixing.setting)
     _read_suites(mixing)
     mixing.say(f"mix {name}: {len(runs)} proxies of {mixing.setting.spec.proxy.tokens:,} tokens each")
+    for note in baseline(mixing.setting)[1]:
+        mixing.say(f"mix {name}: {note}")
     sequential = mixing.setting.spec.swarm.batch is not None
     rounds: list[tuple[list[flow.Run], Path]] = [(runs, mixing.folder / "swarm" / "1")]
     trained = _train(mixing, runs, rounds[0][1])

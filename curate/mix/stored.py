@@ -51,6 +51,15 @@ def write_laws(path: Path, laws: Mapping[str, SuiteLaw], scores: Mapping[str, Ar
         np.savez(out, allow_pickle=False, header=np.frombuffer(header, np.uint8), **arrays)
 
 
+def holds_laws(path: Path) -> bool:
+    """Say whether `write_laws` wrote the file."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {"code", "asked", "laws"} <= set(json.loads(file["header"].tobytes()))
+    except Exception:  # whatever a file that is no such archive does to NumPy
+        return False
+
+
 def read_laws(path: Path, mixes: Array, scores: Mapping[str, Array], asked: str | None = None) -> dict[str, SuiteLaw]:
     """Return suite → its law, for those suites whose law was fitted to these numbers by this code, and, where `asked` is given, as it says.
 

@@ -128,6 +128,17 @@ def test_a_bucket_repeats_at_most_so_often_and_the_better_one_never_less() -> No
         limits_of(both, SPLIT, 1_000_000, grouped)
 
 
+def test_a_bucket_that_earlier_phases_used_up_leaves_the_others_their_room() -> None:
+    """Over all phases the better one is repeated at least as often: after 7 and 1 times, the worse one may have up to 6 more."""
+    tokens, buckets = {"web.hi": 100, "web.lo": 1_000, "x": 3_000}, {"web.lo": Traits(source="web", rank=0), "web.hi": Traits(source="web", rank=1)}
+    used = {"web.hi": 700, "web.lo": 1_000, "x": 300}
+    limits = limits_of(Constraints(max_repeats=4, max_upsampling=7), tokens, 1_000, buckets, used)
+    natural = np.array(list(natural_weights(tokens).values()))
+    assert allowed(natural, limits) == pytest.approx([0, 0.25, 0.75], abs=1e-5)  # its ratios, but for what may not be read any more
+    assert violation(limits, np.array([0, 1.0, 0])) == 0  # 1 repeat more of web.lo
+    assert violation(limits_of(Constraints(max_repeats=4), tokens, 1_000, buckets), np.array([0.0, 1.0, 0])) > 0.09  # nothing read before
+
+
 def test_groups_and_synthetic_text_are_limited_together() -> None:
     traits = {"code": Traits(), "math": Traits("science", True), "papers": Traits("science"), "web": Traits(synthetic=True)}
     given_limits = Constraints(groups={"science": GroupLimits(min=0.3, max=0.35)}, max_synthetic=0.2)

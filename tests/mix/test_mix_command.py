@@ -133,6 +133,32 @@ def test_a_fit_may_be_fitted_again_where_it_is_but_an_edited_table_stays(tables:
     assert (tables / "laws/metrics.csv").read_bytes() == edited
     run(*FIT, "--law", "ridge", cwd=tables)  # from elsewhere the tables of a fit are written anew
     assert (tables / "laws/metrics.csv").read_bytes() == before["metrics.csv"]
+    (tables / "laws/metrics.csv").write_text("\n".join([lines[0], "r0,9.9,9.9", *lines[2:]]) + "\n")
+    edited = (tables / "laws/metrics.csv").read_bytes()
+    assert "laws/metrics.csv: was edited since the fit, and would be written over" in run(*FIT, "--law", "ridge", cwd=tables, code=3).stderr
+    assert (tables / "laws/metrics.csv").read_bytes() == edited
+
+
+def test_a_folder_is_not_a_fit_because_a_file_is_called_so(tables: Path) -> None:
+    (tables / "theirs").mkdir()
+    (tables / "theirs/laws.json").write_text('{"a": 1}')
+    swarm, _ = read_tables(tables / "ratios.csv", tables / "metrics.csv", None)
+    with pytest.raises(InputError, match=r"theirs/laws.json: is in the way: no fit wrote it"):
+        refuse_overwriting(tables / "theirs", swarm, [])
+
+
+def test_laws_of_another_version_are_chosen_anew_as_they_were_asked_for(tables: Path) -> None:
+    run(*FIT, cwd=tables)
+    path = tables / "laws/laws.json"
+    facts = json.loads(path.read_text())
+    chosen = {suite: found["law"] for suite, found in facts.items()}
+    path.write_text(json.dumps({suite: found | {"law": "ridge", "code": "older"} for suite, found in facts.items()}))
+    proposal, _ = solve_fit(tables / "laws", None)
+    assert {suite: found["law"] for suite, found in proposal["laws"].items()} == chosen != dict.fromkeys(chosen, "ridge")
+    assert "another version of curate fitted the laws of docs, sums: they were fitted again" in proposal["warnings"]
+    path.write_text(json.dumps({suite: found | {"law": "ridge"} for suite, found in facts.items()}))  # by hand
+    proposal, _ = solve_fit(tables / "laws", None)
+    assert {found["law"] for found in proposal["laws"].values()} == {"ridge"}
 
 
 def rewritten(tables: Path, name: str, head: str, row: Callable[[list[str]], list[str]], rows: int = 99) -> None:

@@ -376,6 +376,41 @@ def test_a_phase_without_the_sources_of_a_group_has_no_limit_for_it() -> None:
     assert len(flow.plan_runs(setting)) == 11
 
 
+def phased(phase: dict[str, Any], **more: Any) -> tuple[Setting, Data]:
+    """Plan one phase of a mix of two sources, of which there are 2,000 tokens."""
+    text = {"name": "m", "target": {"tokens": 7_000}, "evals": {"docs": "x"}, "phases": [{"name": "end", **phase}], **more}
+    tokens = {"a": 500, "b": 1_500}
+    data = Data({name: [] for name in tokens}, tokens, dict.fromkeys(tokens, ""), dict.fromkeys(tokens, Traits()), Path("x"), {})
+    ((setting, inside),) = stage.plan_phases(msgspec.convert(text, Mix), Path("m.yaml"), data, {})
+    return setting, inside
+
+
+def test_a_phase_that_cannot_have_its_tokens_whatever_is_read_before_it_is_refused() -> None:
+    message = r"phases.end: 1,000 tokens are left by max_repeats at most, after what is read before it; it wants 2,000"
+    with pytest.raises(SpecError, match=message):
+        phased({"target": {"tokens": 2_000}})
+    assert phased({"target": {"tokens": 1_000}})[0].spec.target.tokens == 1_000
+    assert phased({"target": {"tokens": 2_000}, "constraints": {"max_repeats": 5}})[0].spec.target.tokens == 2_000
+
+
+def test_a_phase_is_confirmed_at_its_own_rate_and_context() -> None:
+    confirm = {"proxy": {"tokens": 9_000_000}}
+    setting, _ = phased({"target": {"tokens": 1_000}, "learning_rate": 1e-3, "context": 1024}, confirm=confirm)
+    proposal = {"weights": {"a": 0.5, "b": 0.5}}
+    for run in flow.plan_confirm(setting, proposal, {}):
+        assert (run["proxy"]["learning_rate"], run["proxy"]["context"], run["proxy"]["tokens"]) == (1e-3, 1024, 9_000_000)
+
+
+def test_a_natural_mix_that_is_not_allowed_is_said_before_anything_is_trained(project: Path, tmp_path: Path) -> None:
+    text = SPEC.replace("{max_repeats: 8}", "{max_repeats: 8, sources: {letters: {max: 0.3}}}")
+    said = solve(project, tmp_path / "mix", text, "narrow", "train")
+    (note,) = [line for line in said if "not allowed" in line]
+    assert note.startswith("mix toy: the natural mix (letters ") and "letters at most 0.3" in note
+    own = f"sources: {{letters: {project}/tokens/letters, sums: {project}/tokens/sums}}\ntokenizer: {project}/tokens/together/tokenizer.json\n"
+    (project / "mixes/narrow.yaml").write_text(text + own)
+    assert "letters at most 0.3" in estimate(project / "mixes/narrow.yaml")["summary"]["natural"]
+
+
 def test_phases_and_confirming_proxies_of_another_shape_are_refused_with_the_spec(tmp_path: Path) -> None:
     larger = "confirm: {proxy: {layers: 1, width: 32, heads: 1, context: 32, tokens: 3072, batch_tokens: 128}}"
     (tmp_path / "m.yaml").write_text(SPEC.replace("confirm: {seeds: 2}", larger) + PHASE + "}\n")

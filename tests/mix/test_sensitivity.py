@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from curate.mix import sensitivity
 from curate.mix.feasible import project, violation
 from curate.mix.law import choose_law
-from curate.mix.limits import Traits, free, limits_of, natural_weights
+from curate.mix.limits import Limit, Traits, assemble, free, limits_of, natural_weights
 from curate.mix.objective import Problem, fewest_bits, full_fits
 from curate.mix.sample import as_vector, sample_mixes
 from curate.mix.solve import Solution, solve
@@ -113,6 +113,22 @@ def test_at_its_limit_is_said_where_more_would_help_and_nowhere_else() -> None:
         assert sensitivity.analyze(pinned, solve(pinned))["limited"] == []
     none = problem(Constraints(sources={"code": SourceLimits(max=0)}), target=None)  # nobody wants more of it
     assert not any(line.startswith("code") for line in sensitivity.analyze(none, solve(none))["limited"])
+
+
+def test_limits_that_bind_together_are_priced_together() -> None:
+    """With reused ratios several sources are one share: more of one of them alone, where both are used up, would be worth nothing."""
+    given_problem, math = problem(Constraints(), target=None), np.eye(4)[1]
+    parts = [Limit(math, 0.08, f"{name} at most 0.08", "repeats", name, growth=0.08) for name in ("old", "older")]
+    both = msgspec.structs.replace(given_problem, limits=assemble(NAMES, parts))
+    found = sensitivity.analyze(both, solve(both))
+    (row,) = found["prices"]
+    assert (row["subject"], row["what"]) == ("old and older", "10 % more old and older tokens")
+    alone = msgspec.structs.replace(given_problem, limits=assemble(NAMES, parts[:1]))
+    assert row["bits"] == pytest.approx(prices(alone)[1]["tokens", "old"]["bits"], rel=1e-3) and row["bits"] > 1e-3
+    assert found["limited"] == ["math is at its limit of 8.0 %: more of it is predicted to help"]
+    group = problem(Constraints(groups={"science": GroupLimits(max=0.05)}), target=None)
+    lone = msgspec.structs.replace(group, limits=assemble(NAMES, [Limit(math, 0.05, "group science at most 0.05", "group_max", "science")]))
+    assert sensitivity.analyze(lone, solve(lone))["limited"] == ["math is at its limit of 5.0 %: more of it is predicted to help"]
 
 
 @pytest.mark.parametrize(("share", "way"), [(0.8, "less"), (0.001, "more")])
