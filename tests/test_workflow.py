@@ -26,6 +26,7 @@ from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline
 from curate.errors import BudgetError, CurateError, InputError, SpecError
 from curate.explain import as_text, explain
+from curate.functions import _module_at
 from curate.funnel import funnel, open_run
 from curate.lock import locked
 from curate.workflow import Run, open_project
@@ -572,3 +573,26 @@ def test_the_fineweb_recipe_takes_out_the_lines_that_c4_does(tmp_path: Path) -> 
     assert page.splitlines() == [*body, last.format("", "email@example.com")]
     (dropped,) = [row for file in web.glob("*/dropped/*.parquet") for row in pq.read_table(file).to_pylist()]
     assert dropped["reasons"] == ["few_sentences"], "the sentences of a line that is taken out do not count"
+
+
+MEASURE = """\
+import pyarrow as pa
+
+def size(batch):
+    return pa.StructArray.from_arrays([pa.array([1] * batch.num_rows, pa.int64())], names=["size"])
+"""
+
+
+def test_a_module_beside_a_users_file_is_found_whichever_is_planned_first(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "workflows/my_steps.py").write_text(MEASURE)
+    (project / "workflows/my_module_beside.py").write_text(MEASURE)
+    (project / "workflows/demo.yaml").write_text(
+        "name: demo\nsources:\n"
+        "  a:\n    - ingest: {files: data/notes/*.txt}\n    - edit: [fix_mojibake]\n    - annotate: ['./my_steps.py:size']\n"
+        "  b:\n    - ingest: {files: data/notes/*.txt}\n    - annotate: ['my_module_beside:size']\n"
+    )
+    for _ in range(2):  # the second plans without checking
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(project / "workflows")])
+        monkeypatch.delitem(sys.modules, "my_module_beside", raising=False)
+        _module_at.cache_clear()
+        run(project)
