@@ -239,12 +239,13 @@ class Run:
     def _remove_stale_stages(self) -> None:
         """Remove the folders of steps that the workflow no longer has: only what an earlier run of it wrote.
 
-        What is rephrased counts as a source, and is gone when this run had no endpoint; the answers that it was made of stay, in
-        together/answers. A source that the workflow no longer has, or has under another name, stays too: that would be hours of work for
+        What is rephrased counts as a source, and is gone when this run had no endpoint, which is said; the answers that it was made of
+        stay, in together/answers. A source that the workflow no longer has, or has under another name, stays too: that would be hours of work for
         a typing error. But it is said, since queries over all sources count it.
         """
         live, workflow = {stage.folder for stage in self.state.stages}, self.project.workflow
-        sources = {*workflow.sources, *(step.options.into for step in workflow.together if step.kind == "rephrase")}
+        rephrased = {step.options.into for step in workflow.together if step.kind == "rephrase"}
+        sources = {*workflow.sources, *rephrased}
         left = set()
         for plan in sorted(self.project.run.glob("*/[0-9][0-9]-*/plan.json")):
             folder = plan.parent.relative_to(self.project.run)
@@ -253,6 +254,9 @@ class Run:
             if folder.parts[0] not in sources:
                 left.add(folder.parent)
                 continue
+            if folder.parts[0] in rephrased and (plan.parent / "manifest.json").exists():
+                why = "no longer a step" if any(Path(place).parts[0] == folder.parts[0] for place in live) else "no endpoint"
+                self.say(f"removed {folder}: {why}")
             shutil.rmtree(plan.parent)
             with contextlib.suppress(OSError):  # it has other stages
                 plan.parent.parent.rmdir()

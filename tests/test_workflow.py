@@ -226,6 +226,17 @@ def test_a_source_that_is_gone_stays_and_is_said(project: Path) -> None:
     assert said == []
 
 
+def test_what_was_rephrased_is_not_removed_in_silence(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CURATE_LLM_BASE_URL", raising=False)
+    change(project, SPEC[SPEC.index("together:") :], "together:\n  - rephrase: {model: m, styles: [wikipedia], sources: [web], into: told}\n")
+    folder = run(project)
+    shutil.copytree(folder / "web/01-ingest", folder / "told/04-rephrase")  # as a run with an endpoint leaves it
+    said: list[str] = []
+    Run(project / "workflows/demo.yaml", Context(Inline()), said.append)()
+    assert said[1:] == ["removed told/04-rephrase: no endpoint"]
+    assert not (folder / "told").exists()
+
+
 def test_a_wrong_rule_fails_before_anything_runs(project: Path) -> None:
     change(project, "gopher.words < 6", "gopher.wrds < 6")
     with pytest.raises(SpecError, match="wrds") as caught:
