@@ -124,8 +124,10 @@ def test_a_damaged_region_is_held_against_the_budget_for_what_its_bytes_hold_els
     small = Ledger(entered=1001, kept=1000, errored=1, damaged=1, damaged_bytes=9000, input_bytes=1_000_000)
     check_budget(small, Budget(), "web/01-ingest", "errors")
     nothing = Ledger(entered=1, errored=1, damaged=1, damaged_bytes=9000, input_bytes=9000)
-    with pytest.raises(BudgetError, match="no document could be read; 1 damaged region"):
-        check_budget(nothing, Budget(), "web/01-ingest", "errors")
+    with pytest.raises(BudgetError, match="no document could be read; 1 damaged region") as caught:
+        check_budget(nothing, Budget(max_documents=1000), "web/01-ingest", "errors")
+    assert "mend these files" in caught.value.hint
+    assert "max_documents" not in caught.value.hint  # which does not help here
     check_budget(nothing, Budget(max_share=1.0), "web/01-ingest", "errors")
 
 
