@@ -242,7 +242,8 @@ def _must_retry(ledger: Ledger, context: Context) -> bool:
 def _still_done(stage: StagePlan, context: Context) -> set[str]:
     """Return the names of the tasks that need not run. A receipt that counts no more loses its key, and keeps the list of its files."""
     done = {task.name: receipt for task in stage.plan.tasks if (receipt := finished(stage.folder, task))}
-    if _must_retry(total(receipt.ledger for receipt in done.values()), context):
+    # A part of the stage says nothing of the budget: the first shards may be the worst.
+    if context.retry_failed or (len(done) == len(stage.plan.tasks) and _must_retry(total(r.ledger for r in done.values()), context)):
         for name in [name for name, receipt in done.items() if receipt.ledger.errored]:
             write_json(receipt_path(stage.folder, name), msgspec.structs.replace(done.pop(name), key=""))
     return set(done)

@@ -18,7 +18,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +61,29 @@ def find(name: str, shipped: Mapping[str, str], folder: Path | None, what: str) 
     return typing.cast("Callable[..., Any]", found)
 
 
+def make_importable(names: Iterable[str], folder: Path) -> None:
+    """Let Python find what lies beside the files that `names`, of functions in a spec in `folder`, name.
+
+    All of a spec at once and in alphabetical order, so that which modules are found does not depend on which file is loaded first.
+    """
+    files = [(folder / name.rpartition(":")[0]).resolve() for name in names if name.rpartition(":")[0].endswith(".py")]
+    for beside in sorted({file.parent for file in files if file.is_file()}):
+        _append(beside)
+
+
+def _append(folder: Path) -> None:
+    """Put a folder on the search path: last, so that a file of the user's never stands in for a module that others import."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
 @functools.cache
 def _module_at(path: Path, changed: int) -> Any:
     """Load a user's file as a module of its own; `changed` is part of the cache's key only.
 
-    It finds what lies beside it: last, so that a file of the user's never stands in for a module that others import.
+    It finds what lies beside it (see `make_importable`).
     """
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
+    _append(path.parent)
     key = "curate_steps_" + hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()
     spec = importlib.util.spec_from_file_location(key, path)
     if spec is None or spec.loader is None:

@@ -91,13 +91,11 @@ def check_budget(ledger: Ledger, budget: Budget, where: str, errors: str) -> Non
     allowed = max(budget.max_documents, int(budget.max_share * entered))
     lost = ledger.damaged_bytes > 0 and ledger.entered + ledger.created == ledger.damaged and budget.max_share < 1
     if failed > allowed or lost:
+        hint = f"see {errors}; raise errors.max_share or errors.max_documents in the workflow to go on without them"
         what = f"{failed:,} of {entered:,} documents failed; the spec allows {allowed:,}"
         if held > ledger.damaged:
             what = f"about {what}; {describe_damage(ledger)}, about {held:,}"
         elif lost:
             what = f"no document could be read; {describe_damage(ledger)}"
-        raise BudgetError(
-            what,
-            where=where,
-            hint=f"see {errors}; raise errors.max_share or errors.max_documents in the workflow to go on without them",
-        )
+            hint = f"see {errors}; mend these files or leave them out, or set errors.max_share to 1 to go on without them"
+        raise BudgetError(what, where=where, hint=hint)

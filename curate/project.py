@@ -90,7 +90,17 @@ class Fingerprints:
             self._known = {}
 
     def of(self, file: Path) -> str:
-        """Return the SHA-256 of `file`. Raises InputError where it changes meanwhile: that of a half would stand for the whole."""
+        """Return the SHA-256 of `file`. Raises InputError where it changes meanwhile: that of a half would stand for the whole.
+
+        Whatever stops it, what was learned of other files is written first: hashing a large corpus takes hours.
+        """
+        try:
+            return self._of(file)
+        except BaseException:
+            self.save()
+            raise
+
+    def _of(self, file: Path) -> str:
         seen = _size_and_time(file)
         known = self._known.get(str(file))
         if known is not None and known[:2] == seen:

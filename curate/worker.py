@@ -70,7 +70,7 @@ def _single_threaded() -> None:
 
 def _differs(task: Task, request: dict[str, Any]) -> bool:
     """Tell whether a task of a plan that was read before is not the one that is asked for."""
-    return bool(task.key != request["key"] or msgspec.to_builtins(task.seen) != request["seen"])
+    return bool(task.key != request["key"] or [list(seen) for seen in task.seen] != request["seen"])
 
 
 def serve(requests: BinaryIO, answers: BinaryIO, watch: FileWatch) -> None:

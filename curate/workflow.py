@@ -11,16 +11,19 @@ import contextlib
 import importlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from curate.corpus import Corpus, Manifest, read_manifest, sha256_of, write_json
+from curate.edit import named
 from curate.engine import Context, StagePlan, complete_all, make_plan, shard_work
 from curate.errors import InputError, SpecError
-from curate.functions import checked_options, files_of, sources
+from curate.filter import block_of
+from curate.functions import checked_options, files_of, make_importable, sources
 from curate.functions import find as find_function
 from curate.ledger import describe_damage
 from curate.lock import locked
@@ -84,14 +87,26 @@ class Arguments(msgspec.Struct, frozen=True):
 
 
 def open_project(path: Path) -> Project:
-    """Load the workflow at `path` and find its project. Nothing is written."""
+    """Load the workflow at `path` and find its project, with the Python modules beside its own. Nothing is written."""
     spec = load_spec(path, Workflow)
+    make_importable(_functions(spec), path.resolve().parent)
     root = root_of(path)
     run = resolve(spec.run or f"runs/{spec.name}", root, path.parent)
     taken = next((folder for folder in (run, *run.parents) if folder.exists() and not folder.is_dir()), None)
     if taken is not None:
         raise SpecError("is a file, where the folder of the run should be", where=str(taken), hint="name another folder under run:")
     return Project(root, path.resolve().parent, run, spec.seed, Fingerprints(run / ".fingerprints.json"), spec)
+
+
+def _functions(spec: Workflow) -> Iterator[str]:
+    """Yield the names of the functions that a workflow calls."""
+    if spec.prepare is not None:
+        yield spec.prepare.call
+    for step in chain(*spec.sources.values(), spec.together):
+        if step.kind in ("annotate", "edit"):
+            yield from (name for name, _ in named(step.options))
+        elif step.kind == "filter":
+            yield block_of(step.options)[0]
 
 
 class Run:
@@ -224,12 +239,13 @@ class Run:
     def _remove_stale_stages(self) -> None:
         """Remove the folders of steps that the workflow no longer has: only what an earlier run of it wrote.
 
-        What is rephrased counts as a source, and is gone when this run had no endpoint; the answers that it was made of stay, in
-        together/answers. A source that the workflow no longer has, or has under another name, stays too: that would be hours of work for
+        What is rephrased counts as a source, and is gone when this run had no endpoint, which is said; the answers that it was made of
+        stay, in together/answers. A source that the workflow no longer has, or has under another name, stays too: that would be hours of work for
         a typing error. But it is said, since queries over all sources count it.
         """
         live, workflow = {stage.folder for stage in self.state.stages}, self.project.workflow
-        sources = {*workflow.sources, *(step.options.into for step in workflow.together if step.kind == "rephrase")}
+        rephrased = {step.options.into for step in workflow.together if step.kind == "rephrase"}
+        sources = {*workflow.sources, *rephrased}
         left = set()
         for plan in sorted(self.project.run.glob("*/[0-9][0-9]-*/plan.json")):
             folder = plan.parent.relative_to(self.project.run)
@@ -238,6 +254,9 @@ class Run:
             if folder.parts[0] not in sources:
                 left.add(folder.parent)
                 continue
+            if folder.parts[0] in rephrased and (plan.parent / "manifest.json").exists():
+                why = "no longer a step" if any(Path(place).parts[0] == folder.parts[0] for place in live) else "no endpoint"
+                self.say(f"removed {folder}: {why}")
             shutil.rmtree(plan.parent)
             with contextlib.suppress(OSError):  # it has other stages
                 plan.parent.parent.rmdir()

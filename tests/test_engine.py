@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 from conftest import documents, write_corpus
 
-from curate.corpus import Corpus, verify
-from curate.engine import Context, Inline, Local, TaskError, complete, make_plan, shard_work
+from curate.corpus import Corpus, verify, write_json
+from curate.engine import Context, Inline, Local, TaskError, Work, complete, make_plan, shard_work
 from curate.errors import BudgetError, InputError, LedgerError
 from curate.ledger import Ledger, check_budget
 from curate.specs.workflow import Budget
 from curate.tasks import Plan
+from curate.worker import serve
 
 FUNCTIONS = Path(__file__).parent / "task_functions.py"
 
@@ -119,8 +124,10 @@ def test_a_damaged_region_is_held_against_the_budget_for_what_its_bytes_hold_els
     small = Ledger(entered=1001, kept=1000, errored=1, damaged=1, damaged_bytes=9000, input_bytes=1_000_000)
     check_budget(small, Budget(), "web/01-ingest", "errors")
     nothing = Ledger(entered=1, errored=1, damaged=1, damaged_bytes=9000, input_bytes=9000)
-    with pytest.raises(BudgetError, match="no document could be read; 1 damaged region"):
-        check_budget(nothing, Budget(), "web/01-ingest", "errors")
+    with pytest.raises(BudgetError, match="no document could be read; 1 damaged region") as caught:
+        check_budget(nothing, Budget(max_documents=1000), "web/01-ingest", "errors")
+    assert "mend these files" in caught.value.hint
+    assert "max_documents" not in caught.value.hint  # which does not help here
     check_budget(nothing, Budget(max_share=1.0), "web/01-ingest", "errors")
 
 
@@ -184,6 +191,33 @@ def test_a_budget_that_was_lowered_tries_again_what_failed_before_it_stops_the_r
         complete(plan, strict, source="web", code={})
     (tmp_path / "broken").unlink()
     assert complete(plan, strict, source="web", code={}).ledger.kept == 2
+
+
+def test_an_interrupted_stage_keeps_its_first_shards_however_bad_they_are(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one", "raise"])], "b": [documents(["two"] * 98, file="b")]})
+    context = Context(Inline(), budget=Budget(max_share=0.01, max_documents=0))
+    complete(plan_of(corpus, tmp_path / "out"), context, source="web", code={})
+    for name in ("manifest.json", "receipts/b.json"):
+        (tmp_path / "out" / name).unlink()
+    before = (tmp_path / "out/receipts/a.json").stat().st_mtime_ns
+    assert complete(plan_of(corpus, tmp_path / "out"), context, source="web", code={}).ledger.errored == 1
+    assert (tmp_path / "out/receipts/a.json").stat().st_mtime_ns == before
+
+
+def test_a_worker_reads_a_plan_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = [Work(name, [name], [name], seen=[(10, 20)]) for name in "ab"]
+    plan = make_plan("ingest", "f:g", tmp_path, {}, {}, work)
+    write_json(tmp_path / "plan.json", plan)
+
+    def requests() -> Iterator[bytes]:
+        for k, task in enumerate(plan.tasks):
+            yield msgspec.json.encode({"plan": str(tmp_path / "plan.json"), "key": task.key, "seen": task.seen, "task": k, "suspects": {}})
+            (tmp_path / "plan.json").unlink(missing_ok=True)
+
+    monkeypatch.setattr("curate.tasks.run_task", Mock())
+    answers = io.BytesIO()
+    serve(requests(), answers, Mock())
+    assert answers.getvalue() == b'{"ok":true}\n' * 2
 
 
 def test_a_task_that_always_dies_is_reported_with_its_log(tmp_path: Path, context: Context) -> None:

@@ -26,6 +26,7 @@ from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline
 from curate.errors import BudgetError, CurateError, InputError, SpecError
 from curate.explain import as_text, explain
+from curate.functions import _module_at
 from curate.funnel import funnel, open_run
 from curate.lock import locked
 from curate.workflow import Run, open_project
@@ -223,6 +224,17 @@ def test_a_source_that_is_gone_stays_and_is_said(project: Path) -> None:
     said.clear()
     Run(project / "workflows/demo.yaml", Context(Inline()), said.append)()
     assert said == []
+
+
+def test_what_was_rephrased_is_not_removed_in_silence(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CURATE_LLM_BASE_URL", raising=False)
+    change(project, SPEC[SPEC.index("together:") :], "together:\n  - rephrase: {model: m, styles: [wikipedia], sources: [web], into: told}\n")
+    folder = run(project)
+    shutil.copytree(folder / "web/01-ingest", folder / "told/04-rephrase")  # as a run with an endpoint leaves it
+    said: list[str] = []
+    Run(project / "workflows/demo.yaml", Context(Inline()), said.append)()
+    assert said[1:] == ["removed told/04-rephrase: no endpoint"]
+    assert not (folder / "told").exists()
 
 
 def test_a_wrong_rule_fails_before_anything_runs(project: Path) -> None:
@@ -572,3 +584,26 @@ def test_the_fineweb_recipe_takes_out_the_lines_that_c4_does(tmp_path: Path) -> 
     assert page.splitlines() == [*body, last.format("", "email@example.com")]
     (dropped,) = [row for file in web.glob("*/dropped/*.parquet") for row in pq.read_table(file).to_pylist()]
     assert dropped["reasons"] == ["few_sentences"], "the sentences of a line that is taken out do not count"
+
+
+MEASURE = """\
+import pyarrow as pa
+
+def size(batch):
+    return pa.StructArray.from_arrays([pa.array([1] * batch.num_rows, pa.int64())], names=["size"])
+"""
+
+
+def test_a_module_beside_a_users_file_is_found_whichever_is_planned_first(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "workflows/my_steps.py").write_text(MEASURE)
+    (project / "workflows/my_module_beside.py").write_text(MEASURE)
+    (project / "workflows/demo.yaml").write_text(
+        "name: demo\nsources:\n"
+        "  a:\n    - ingest: {files: data/notes/*.txt}\n    - edit: [fix_mojibake]\n    - annotate: ['./my_steps.py:size']\n"
+        "  b:\n    - ingest: {files: data/notes/*.txt}\n    - annotate: ['my_module_beside:size']\n"
+    )
+    for _ in range(2):  # the second plans without checking
+        monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(project / "workflows")])
+        monkeypatch.delitem(sys.modules, "my_module_beside", raising=False)
+        _module_at.cache_clear()
+        run(project)

@@ -59,20 +59,40 @@ def annotate(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None
 
 
 def _without_nan(array: pa.Array) -> pa.Array:
-    """Return an array with null for NaN, in the fields of a struct too, which all may be null then; an array without NaN as it is."""
+    """Return an array with null for NaN, in fields and lists too, which may all hold null then; an array without NaN as it is."""
     import pyarrow.compute as pc
 
-    if pa.types.is_struct(array.type):
-        columns = [array.field(k) for k in range(array.type.num_fields)]
+    kind = array.type
+    if pa.types.is_struct(kind):
+        columns = [array.field(k) for k in range(kind.num_fields)]
         cleaned = [_without_nan(column) for column in columns]
-        if all(new is old and field.nullable for new, old, field in zip(cleaned, columns, array.type, strict=True)):
+        if all(new is old and field.nullable for new, old, field in zip(cleaned, columns, kind, strict=True)):
             return array
-        fields = [field.with_type(new.type).with_nullable(True) for field, new in zip(array.type, cleaned, strict=True)]
+        fields = [field.with_type(new.type).with_nullable(True) for field, new in zip(kind, cleaned, strict=True)]
         return pa.StructArray.from_arrays(cleaned, fields=fields, mask=array.is_null())
-    if not (pa.types.is_float32(array.type) or pa.types.is_float64(array.type)):
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _lists_without_nan(array)
+    if not pa.types.is_floating(kind):
         return array
-    unknown = pc.fill_null(pc.is_nan(array), False)
-    return pc.replace_with_mask(array, unknown, pa.nulls(unknown.true_count, array.type)) if unknown.true_count else array
+    # Early versions of pyarrow have few kernels for half precision.
+    unknown = pc.fill_null(pc.is_nan(array.cast(pa.float32()) if pa.types.is_float16(kind) else array), False)
+    if not unknown.true_count:
+        return array
+    return array.take(pc.if_else(unknown, pa.scalar(None, pa.int64()), pa.array(range(len(array)), pa.int64())))
+
+
+def _lists_without_nan(array: pa.Array) -> pa.Array:
+    values = array.values
+    cleaned = _without_nan(values)
+    if cleaned is values and array.type.value_field.nullable:
+        return array
+    array = array.take(pa.array(range(len(array)), pa.int64()))  # of a slice, `values` are those of the whole
+    cleaned = _without_nan(array.values)
+    field = array.type.value_field.with_type(cleaned.type).with_nullable(True)
+    if pa.types.is_fixed_size_list(array.type):
+        return pa.FixedSizeListArray.from_arrays(cleaned, type=pa.list_(field, array.type.list_size), mask=array.is_null())
+    kind = pa.large_list(field) if pa.types.is_large_list(array.type) else pa.list_(field)
+    return type(array).from_arrays(array.offsets, cleaned, type=kind, mask=array.is_null())
 
 
 def fields(name: str, folder: Path | None = None) -> dict[str, str]:

@@ -9,6 +9,7 @@ zlib's: 1,600 real pages of 142 kB per second and core against FastWARC's 4,000,
 
 from __future__ import annotations
 
+import codecs
 import re
 import struct
 import zlib
@@ -71,7 +72,7 @@ def open_stored(file: BinaryIO, path: Path) -> Stored:
         codec = GZIP
     elif start[:4] == _ZSTD_MAGIC or _SKIPPABLE.match(start):
         codec = ZSTD
-    elif _WARC.match(start) or start == start.translate(None, _NOT_IN_TEXT):
+    elif _WARC.match(start) or _is_text(start):
         codec = PLAIN
     else:
         codec = {".gz": GZIP, ".zst": ZSTD}.get(path.suffix.lower(), PLAIN)
@@ -79,6 +80,17 @@ def open_stored(file: BinaryIO, path: Path) -> Stored:
     if start[:4] == _DICTIONARY:
         stored.dictionary = _read_dictionary(stored)
     return stored
+
+
+def _is_text(start: bytes) -> bool:
+    """Tell whether the first bytes of a file are text; a disk leaves zeros, spaces or 0xff where it lost the first members of an archive."""
+    if start != start.translate(None, _NOT_IN_TEXT) or (len(start) == _PROBE_BYTES and not start.strip()):
+        return False
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def member_at(stored: Stored, offset: int) -> Member | None:

@@ -99,7 +99,7 @@ class Client:
         self._http: httpx.AsyncClient | None = None
         self._resume, self._served, self._failed = 0.0, False, 0
         self._under_way = 0  # requests that were sent and not answered yet
-        self._in_vain = _FIRST_FAILURES - 1  # requests that ran out of patience since the last answer; without any answer one is enough
+        self._in_vain = 0  # requests that ran out of patience since the last answer
         self.num_requests = 0
 
     def __enter__(self) -> Client:
@@ -227,9 +227,9 @@ class Client:
         return failure
 
     def _out_of_patience(self, failure: Failure) -> Failure:
-        """Return the failure of a request that waited in vain; raise instead when so many in a row did, or when nothing was ever served."""
+        """Return the failure of a request that waited in vain; raise instead when so many in a row did, or one where nothing was ever served."""
         self._in_vain += 1
-        if self._in_vain >= _FIRST_FAILURES:
+        if self._in_vain >= (_FIRST_FAILURES if self._serves() else 1):
             what = f"the endpoint serves nothing and only says: {failure.detail}"
             hint = "the answers that came are kept: run again when the endpoint serves again, with less concurrency or more patience_seconds"
             raise CurateError(what, where=self._target.base_url, hint=hint)

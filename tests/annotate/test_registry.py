@@ -47,6 +47,13 @@ def dividing(batch):
     inner = pa.StructArray.from_arrays([share], fields=[pa.field("share", pa.float64(), nullable=False)])
     return pa.StructArray.from_arrays([share, inner], names=["share", "inner"], mask=pa.array([False, False, True][: batch.num_rows]))
 
+def listed(batch):
+    values = [[float("nan"), 0.5], None, [0.25, float("nan")]]
+    kinds = [pa.list_(pa.float64()), pa.large_list(pa.float32()), pa.list_(pa.float64(), 2), pa.list_(pa.field("item", pa.float32(), nullable=False))]
+    columns = [pa.array(values, kind) for kind in kinds]
+    columns += [pa.array([[{"x": float("nan")}], None, [None]]), pa.array([float("nan"), None, 0.5], pa.float32()).cast(pa.float16())]
+    return pa.StructArray.from_arrays(columns, names=list("abcdef")).slice(0 if batch.num_rows == 3 else 1, batch.num_rows)
+
 def turning(batch, *, angle: complex = 1j):
     return batch
 '''
@@ -156,3 +163,13 @@ def test_a_measure_that_is_not_a_number_is_unknown(folder: Path) -> None:
     assert annotate.annotate(BATCH.slice(1, 1), "./steps.py:dividing", None, folder).type == found.type
     batch = BATCH.append_column("ours", found)
     assert Rules({"high": "ours.share > 0.9", "also": "ours.inner.share >= 0.9"}, batch.schema).decide(batch) == [[], [], []]
+
+
+def test_nan_in_lists_and_in_half_precision_is_null_too(folder: Path) -> None:
+    found = annotate.annotate(BATCH, "./steps.py:listed", None, folder)
+    lists = {name: [[None, 0.5], None, [0.25, None]] for name in "abcd"}
+    expected = lists | {"e": [[{"x": None}], None, [None]], "f": [None, None, 0.5]}
+    assert {name: found.field(name).to_pylist() for name in "abcdef"} == expected
+    part = annotate.annotate(BATCH.slice(1), "./steps.py:listed", None, folder)
+    assert part.to_pylist() == found.to_pylist()[1:]
+    assert annotate.annotate(BATCH.slice(0, 0), "./steps.py:listed", None, folder).type == found.type

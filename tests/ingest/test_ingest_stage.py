@@ -96,6 +96,20 @@ def test_a_file_that_changes_while_it_is_hashed_stops_the_run(tmp_path: Path, mo
         Fingerprints(tmp_path / "known.json").of(file)
 
 
+def test_what_was_hashed_before_a_file_that_changes_is_not_hashed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, half = tmp_path / "whole.txt", tmp_path / "half.txt"
+    whole.write_text("A text of some length.")
+    half.write_text("A text of some len")
+    prints = Fingerprints(tmp_path / "prints.json")
+    known = prints.of(whole)
+    monkeypatch.setattr("curate.project.sha256_of", lambda file: file.write_text("A text of some length.") and "x")
+    with pytest.raises(InputError, match="changed while it was read"):
+        prints.of(half)
+    monkeypatch.setattr("curate.project.sha256_of", lambda file: "hashed again")
+    assert Fingerprints(tmp_path / "prints.json").of(whole) == known
+    assert Fingerprints(tmp_path / "prints.json").of(half) == "hashed again"
+
+
 def test_a_file_that_was_only_touched_between_two_runs_is_not_read_again(project: Path) -> None:
     engine = Local(1, project / "logs")
     run(project, engine)

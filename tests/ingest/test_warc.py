@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from warc_files import PAGE, WARC, block, http, members, numbers, page, read_all, write, zstd
 
 from curate.errors import InputError
+from curate.ingest.compressed import PLAIN, open_stored
 from curate.ingest.record import Record, Skipped, Unreadable
 from curate.ingest.warc import fetch, read
 
@@ -175,6 +176,24 @@ def test_a_length_that_reaches_exactly_over_the_next_record_swallows_nothing(tmp
     inside = len(http(PAGE % 2)) + 4 + len(PAGES[3]) - 40
     records, unreadable, _ = read_all(write(tmp_path, b"".join([PAGES[1], page(2, length=b"%d" % inside), *PAGES[3:]]), "a.warc"))
     assert numbers(records) == [1, 3, 4, 5] and len(unreadable) == 1
+
+
+@pytest.mark.parametrize("fill", [b"\xff", b" ", b"\n", b"\xe9t\xe9 "])
+@pytest.mark.parametrize("name", ["a.warc.gz", "a.warc.zst"])
+def test_a_file_whose_start_was_overwritten_keeps_its_other_members(tmp_path: Path, name: str, fill: bytes) -> None:
+    pages = [page(i) for i in range(4)]
+    stored = [zstd(one) for one in pages] if name.endswith("zst") else members(pages)
+    noise = (fill * 8192)[:8192]
+    records, unreadable, _ = read_all(write(tmp_path, noise + b"".join(stored), name))
+    assert numbers(records) == [0, 1, 2, 3]
+    assert [item.stored for item in unreadable] == [len(noise)]
+
+
+@pytest.mark.parametrize("cut", range(4))
+def test_text_under_a_compressed_name_is_text_wherever_the_first_look_ends(tmp_path: Path, cut: int) -> None:
+    path = write(tmp_path, b"x" * (4096 - cut) + "\N{GRINNING FACE} and more".encode(), "a.txt.gz")
+    with path.open("rb") as file:
+        assert open_stored(file, path).codec == PLAIN
 
 
 def test_a_member_with_many_records_keeps_those_before_the_damage(tmp_path: Path) -> None:

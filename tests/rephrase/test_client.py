@@ -222,6 +222,15 @@ def test_an_endpoint_that_only_says_later_stops_after_a_few_requests(served: int
         assert len({request.text for request in server.requests}) <= 7
 
 
+def test_one_request_that_is_always_too_much_stops_no_run_of_an_endpoint_that_serves(tmp_path: Path) -> None:
+    with serving(lambda r: error(429, "too large") if r.text == "big" else completion("ok")) as server:
+        for _ in range(2):  # the second asks for this one only
+            with Client(Endpoint(server.address, KEY), options(patience_seconds=0.1), journal=tmp_path / "a.jsonl") as client:
+                answers = client.ask([*(body(str(i)) for i in range(3)), body("big")])
+            assert [type(answer) for answer in answers] == [Completion] * 3 + [Failure]
+            assert answers[3].reason == "rate_limited"
+
+
 def test_an_answer_without_end_is_not_kept() -> None:
     with serving(lambda r: completion("x" * 9_000_000) if r.text == "endless" else completion("x" * 90_000)) as server:
         answers = asked(server.address, [body("endless"), body("long")], attempts=1)
