@@ -74,16 +74,7 @@ def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
         if not options.exact and options.minhash is None:
             raise SpecError("neither exact nor minhash is on", hint="set minhash: {}, or remove the step")
     elif isinstance(options, Classify):
-        from curate.specs.classifier import Classifier
-
-        path = find("classifiers", options.classifier, root, beside)
-        spec = load_spec(path, Classifier)
-        if spec.name in SCHEMA.names:
-            raise SpecError(f"'{spec.name}' is a column of every document", where=str(path), hint="give the classifier another name")
-        for examples in [*spec.positive, *spec.negative]:
-            if examples.source is not None:
-                _one_of(f"classifier {spec.name}: source", examples.source, sorted(names))
-        return [path]
+        return [_check_classifier(options, project, names)]
     elif isinstance(options, Decontaminate):
         from curate.specs.benchmarks import choose, load_benchmarks
 
@@ -103,16 +94,7 @@ def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
         if options.tokenizer is not None:
             _check_tokenizer(resolve(options.tokenizer, root, beside), project)
     elif step.kind == "annotate":
-        from curate.annotate import validate
-
-        for name, chosen in named(options):
-            validate(name, chosen, beside)
-            if label(name) in SCHEMA.names:
-                raise SpecError(f"'{label(name)}' is a column of every document", hint="give the function another name")
-        labels = [label(name) for name, _ in named(options)]
-        twice = next((one for one in labels if labels.count(one) > 1), None)
-        if twice:
-            raise SpecError(f"two annotators would write the column '{twice}'", hint="rename one function, or move it to a step of its own")
+        _check_annotators(options, beside)
     elif step.kind == "edit":
         from curate.edit import validate as validate_edit
 
@@ -126,6 +108,34 @@ def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
         for reason in options:
             check_reason(reason, "drop")
     return []
+
+
+def _check_classifier(options: Classify, project: Any, names: set[str]) -> Path:
+    """Check the classifier of a step; return the file of its spec."""
+    from curate.specs.classifier import Classifier
+
+    path = find("classifiers", options.classifier, project.root, project.beside)
+    spec = load_spec(path, Classifier)
+    if spec.name in SCHEMA.names:
+        raise SpecError(f"'{spec.name}' is a column of every document", where=str(path), hint="give the classifier another name")
+    for examples in [*spec.positive, *spec.negative]:
+        if examples.source is not None:
+            _one_of(f"classifier {spec.name}: source", examples.source, sorted(names))
+    return path
+
+
+def _check_annotators(options: Any, beside: Path) -> None:
+    """Check the annotators of a step: that there are such, and that each has a column of its own."""
+    from curate.annotate import validate
+
+    for name, chosen in named(options):
+        validate(name, chosen, beside)
+        if label(name) in SCHEMA.names:
+            raise SpecError(f"'{label(name)}' is a column of every document", hint="give the function another name")
+    labels = [label(name) for name, _ in named(options)]
+    twice = next((one for one in labels if labels.count(one) > 1), None)
+    if twice:
+        raise SpecError(f"two annotators would write the column '{twice}'", hint="rename one function, or move it to a step of its own")
 
 
 def _one_of(where: str, value: str, known: list[str]) -> None:

@@ -606,4 +606,5 @@ def test_a_module_beside_a_users_file_is_found_whichever_is_planned_first(projec
         monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != str(project / "workflows")])
         monkeypatch.delitem(sys.modules, "my_module_beside", raising=False)
         _module_at.cache_clear()
-        run(project)
+        measured = [row for file in run(project).glob("b/*-annotate/*.parquet") for row in pq.read_table(file).to_pylist()]
+        assert [row["size"] for row in measured] == [{"size": 1}] * 2

@@ -51,6 +51,12 @@ class Problem(msgspec.Struct, frozen=True, dict=True):
             if self.importance[suite] > 0
         }
 
+    @functools.cached_property
+    def ceilings(self) -> dict[str, float]:
+        """Protected suite → the most bits per byte that it may have: what it has under the natural mix."""
+        natural = self.natural[None]
+        return {suite: float(self.laws[suite].full.predict(natural)[0, 0]) for suite in self.protected}
+
 
 def full_fits(problem: Problem) -> dict[str, Fit]:
     """Return suite → the fit to all runs."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from curate.mix.feasible import linear_constraints, project
 from curate.mix.limits import Limit, Limits, relaxed
 from curate.mix.objective import Evaluate, Problem, fewest_bits, full_fits, log_ratio, relative_bits
-from curate.mix.solve import Solution, ceilings_of, gain_intervals, gain_of, minimize, objective_of, protection, protects, starts_of
+from curate.mix.solve import Solution, gain_intervals, gain_of, minimize, objective_of, protection, protects, starts_of
 
 Array = NDArray[np.float64]
 MORE = 0.1  # tokens that a source gets more
@@ -164,7 +164,7 @@ def _farthest(problem: Problem, weights: Array, evaluate: Evaluate, most: float,
         jac=True,
         method="SLSQP",
         bounds=list(zip(problem.limits.low, problem.limits.high, strict=True)),
-        constraints=[*linear_constraints(problem.limits), *protection(problem, ceilings_of(problem, {})), room],
+        constraints=[*linear_constraints(problem.limits), *protection(problem, problem.ceilings), room],
         options={"maxiter": 40, "ftol": 1e-5},
     )
     if not np.isfinite(found.x).all():
@@ -204,7 +204,7 @@ def _good(problem: Problem, mixes: Array, most: float) -> NDArray[np.bool_]:
     """Say of mixes [mixes, sources] whether they cost at most `most` of the objective `bits`, and leave protected suites what they must have."""
     pulls = problem.pull * (mixes * log_ratio(problem, mixes)).sum(1)
     costs = relative_bits(problem, full_fits(problem), mixes)[0] + pulls
-    return np.asarray((costs <= most) & protects(problem, ceilings_of(problem, {}), mixes))
+    return np.asarray((costs <= most) & protects(problem, problem.ceilings, mixes))
 
 
 def _trades(problem: Problem, weights: Array, most: float) -> list[dict[str, Any]]:

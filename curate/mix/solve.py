@@ -96,10 +96,10 @@ def settled(problem: Problem, optimum: Array, optima: Array) -> Array:
     """Return the mean of the optima of resampled swarms, as near to it as protected suites allow. The objective `chance` weighs resamples itself."""
     if problem.objective == "chance":
         return optimum
-    middle, ceilings = project(optima.mean(0), problem.limits), ceilings_of(problem, {})
+    middle = project(optima.mean(0), problem.limits)
     parts = np.linspace(1, 0, 33) if problem.protected else (1.0,)
     way = optimum + np.asarray(parts)[:, None] * (middle - optimum)
-    good = protects(problem, ceilings, way)
+    good = protects(problem, problem.ceilings, way)
     return np.asarray(way[int(np.argmax(good))]) if good.any() else optimum
 
 
@@ -150,7 +150,8 @@ def minimize(
     """
     from scipy.optimize import minimize as slsqp
 
-    limits, ceilings = limits or problem.limits, ceilings_of(problem, slack or {})
+    limits, slack = limits or problem.limits, slack or {}
+    ceilings = {suite: (1 + slack.get(suite, 0.0)) * most for suite, most in problem.ceilings.items()}
     constraints = [*linear_constraints(limits), *protection(problem, ceilings)]
     box = list(zip(limits.low, limits.high, strict=True))
     best: tuple[float, Array] | None = None
@@ -165,12 +166,6 @@ def minimize(
         suites = ", ".join(problem.protected)
         raise SpecError(f"no mix within the limits keeps {suites} as good as the natural mix does", where="evals", hint="protect fewer suites")
     return best[1]
-
-
-def ceilings_of(problem: Problem, slack: Mapping[str, float]) -> dict[str, float]:
-    """Return protected suite → the most bits per byte that it may have."""
-    natural = problem.natural[None]
-    return {suite: (1 + slack.get(suite, 0.0)) * float(problem.laws[suite].full.predict(natural)[0, 0]) for suite in problem.protected}
 
 
 def protection(problem: Problem, ceilings: Mapping[str, float]) -> list[dict[str, Any]]:
