@@ -145,7 +145,7 @@ _TRUTHS = {"power": _power, "saturating": _saturating, "steps": _steps, "log_lin
 # ── swarms and mixes ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def sampled(tokens: dict[str, int], design: str | None, runs: int, seed: int) -> Array:
+def sampled(tokens: dict[str, int], design: str, runs: int, seed: int) -> Array:
     """Return the mixes of a swarm as `curate mix` would plan them, [runs, sources]."""
     limits = limits_of(Constraints(), tokens, None)
     return np.array([list(mix.values()) for mix in sample_mixes(Swarm(design=design, runs=runs, seed=seed), limits, tokens)])
@@ -270,7 +270,7 @@ def stability(shapes: tuple[str, ...], sizes: tuple[int, ...], runs: int, suites
             world = make_world(shape, sources, suites, seed)
             proposals: dict[str, list[Array]] = {column: [] for column in COLUMNS}
             for swarm in range(SWARMS):
-                mixes = sampled(world.tokens, None, runs, 100 * seed + swarm)
+                mixes = sampled(world.tokens, Swarm().design, runs, 100 * seed + swarm)
                 scores = measured(world, mixes, 100 * seed + swarm)
                 for column, laws in laws_by_column(mixes, scores, dict.fromkeys(COLUMNS, 0.0)).items():
                     proposals[column].append(recommended(world, mixes, scores, laws, column == "auto"))

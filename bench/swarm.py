@@ -7,9 +7,11 @@
 Two ways, in turns on the same machine: as `curate mix train` runs a swarm (one single-threaded process per core, each training one proxy
 after another with curate.mix.proxy), and plain PyTorch (the same model, whole logits, autograd, AdamW) in one process with all threads.
 Tokens per second are of the wall clock, and mean little while other processes run. Tokens per CPU second, against plain PyTorch on one thread, is a
-ratio that a busy machine changes less; threads share a step out at a loss, so that it is a lower bound of the gain. The share of the matrix rate is in CPU seconds of the workers: operations of the model (6 per
-parameter and token, attention's causal half; the optimizer not counted) over what torch.mm does with float32 squares of 1,024 in the same
-processes, before and after.
+ratio that a busy machine changes less; threads share a step out at a loss, so that it is a lower bound of the gain.
+
+The share of the matrix rate is in CPU seconds of the workers: operations of the model (6 per parameter and token, attention's causal half; the
+optimizer not counted) over those that torch.mm does in float32 with squares of 1,024, of which each worker takes some before every step, so that
+both saw the same clock: a core's may change by half within a tenth of a second. The last two columns are the fastest single square, and the share of that.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 VOCAB, SOURCES = 4096, ("code", "papers", "web")
+SQUARES = 6  # before each step; a tenth of its time
 REGMIX = {
     "vocab": 50_432,
     "layers": 2,
@@ -73,17 +76,29 @@ def runs_of(count: int, shape: dict[str, Any], steps: int) -> list[dict[str, Any
 # ── as `mix train` does it ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def matrix_rate() -> float:
-    """Return the operations per CPU second of torch.mm on this core: float32, squares of 1,024; the best of ten."""
-    import torch
+class Squares:
+    """Products of squares that a worker takes before each step: what the core could do then."""
 
-    a, b, c = (torch.randn(1024, 1024) for _ in range(3))
-    best = float("inf")
-    for _ in range(10):
-        start = time.process_time()
-        torch.mm(a, b, out=c)
-        best = min(best, time.process_time() - start)
-    return 2 * 1024**3 / best
+    def __init__(self) -> None:
+        import torch
+
+        self.a, self.b, self.c = (torch.randn(1024, 1024) for _ in range(3))
+        self.cpu: list[float] = []
+        self.wall: list[float] = []
+
+    def before(self, add_gradients: Any) -> Any:
+        """Return `add_gradients` with SQUARES of them before it."""
+        import torch
+
+        def both(*given: Any) -> Any:
+            for _ in range(SQUARES):
+                wall, cpu = time.perf_counter(), time.process_time()
+                torch.mm(self.a, self.b, out=self.c)
+                self.cpu.append(time.process_time() - cpu)
+                self.wall.append(time.perf_counter() - wall)
+            return add_gradients(*given)
+
+        return both
 
 
 def prepare(_: int) -> None:
@@ -96,36 +111,43 @@ def prepare(_: int) -> None:
     time.sleep(1)  # so that every worker takes one
 
 
-def train_one(given: tuple[dict[str, Any], dict[str, list[str]], int]) -> tuple[float, float, float]:
-    """Train a proxy; return its CPU seconds, and the matrix rate before and after."""
+def train_one(given: tuple[dict[str, Any], dict[str, list[str]], int]) -> tuple[float, list[float], float]:
+    """Train a proxy; return its CPU seconds, those of each square that was taken between its steps, and the squares' seconds of the wall clock."""
+    from curate.mix import throughput
     from curate.mix.proxy import train_group
 
     run, folders, vocab = given
-    before = matrix_rate()
-    start = time.process_time()
-    train_group([run], folders, vocab, where="cpu")
-    seconds = time.process_time() - start
-    return seconds, before, matrix_rate()
+    squares, gradients_of = Squares(), throughput.gradients_of
+    throughput.gradients_of = lambda how: squares.before(gradients_of(how))
+    try:
+        start = time.process_time()
+        train_group([run], folders, vocab, where="cpu")
+        seconds = time.process_time() - start
+    finally:
+        throughput.gradients_of = gradients_of
+    return seconds - sum(squares.cpu), squares.cpu, sum(squares.wall)
 
 
 def swarm(pool: Any, cores: int, runs: list[dict[str, Any]], folders: dict[str, list[str]], vocab: int) -> dict[str, float]:
-    """Train the runs on all cores; return tokens per second, and the share of the matrix rate."""
+    """Train the runs on all cores; return tokens per second, and the share of the matrix rate. The squares' own time is not the swarm's."""
     from curate.mix.model import flops_per_token
 
     proxy = runs[0]["proxy"]
     start = time.perf_counter()
     found = pool.map(train_one, [(run, folders, vocab) for run in runs], chunksize=1)
-    rates = [rate for _, before, after in found for rate in (before, after)]
-    measuring = 20 * 2 * 1024**3 / statistics.median(rates) * len(runs) / cores  # the matrix rate's own time is not the swarm's
-    seconds = time.perf_counter() - start - measuring
-    spent = statistics.median(cpu for cpu, _, _ in found)
-    rate = statistics.median(rates)
-    done = proxy["tokens"] * flops_per_token({**proxy, "vocab": vocab}, proxy["context"])
+    seconds = time.perf_counter() - start - sum(wall for _, _, wall in found) / cores
+    spent = sum(cpu for cpu, _, _ in found)
+    squares = [square for _, some, _ in found for square in some]
+    tokens = len(runs) * proxy["tokens"]
+    done = tokens * flops_per_token({**proxy, "vocab": vocab}, proxy["context"]) / spent
+    mean, best = 2 * 1024**3 * len(squares) / sum(squares), 2 * 1024**3 / min(squares)
     return {
-        "tokens_per_second": len(runs) * proxy["tokens"] / seconds,
-        "tokens_per_cpu_second": proxy["tokens"] / spent,
-        "matrix_gflops": rate / 1e9,
-        "share": done / spent / rate,
+        "tokens_per_second": tokens / seconds,
+        "tokens_per_cpu_second": tokens / spent,
+        "matrix_gflops": mean / 1e9,
+        "share": done / mean,
+        "best_gflops": best / 1e9,
+        "share_of_best": done / best,
     }
 
 
@@ -289,9 +311,10 @@ def main() -> None:
         pool.map(prepare, range(cores), chunksize=1)
         print(f"{cores} cores, load {os.getloadavg()[0]:.1f}; {shape}; vocabulary {arguments.vocab}; {arguments.steps} steps each")
         print(
-            "| proxies | swarm, tokens/s | plain, all threads | times | swarm, tokens per CPU second | plain, one thread | times | matrix GFLOP/s | share |"
+            "| proxies | swarm, tokens/s | plain, all threads | times | swarm, tokens per CPU second | plain, one thread | times"
+            " | matrix GFLOP/s | share | fastest square | share of that |"
         )
-        print("|" + "---|" * 9)
+        print("|" + "---|" * 11)
         for count in arguments.proxies:
             runs = runs_of(count, shape, arguments.steps)
             few, turns = runs[: arguments.baseline], []
@@ -304,6 +327,7 @@ def main() -> None:
             of = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
             cells = [f"{of['tokens_per_second']:,.0f}", f"{of['wide']:,.0f}", f"{of['times']:.2f}", f"{of['tokens_per_cpu_second']:,.0f}"]
             cells += [f"{of['narrow']:,.0f}", f"{of['cpu_times']:.2f}", f"{of['matrix_gflops']:.0f}", f"{of['share']:.0%}"]
+            cells += [f"{of['best_gflops']:.0f}", f"{of['share_of_best']:.0%}"]
             print(f"| {count} | {' | '.join(cells)} |", flush=True)
         gpu(shape, arguments.vocab, arguments.gpu_proxies, arguments.gpu_widths, arguments.gpu_steps, folders)
     costs(shape, arguments.vocab, arguments.runs, arguments.tokens)

@@ -11,8 +11,8 @@ and the rest as it comes; then, by design:
 Minimum, maximum, fixed shares, groups and the order of quality buckets are respected; repetition is not, since a limit that binds at the
 target says nothing about what a proxy can teach (olmix constrains proposals, not samples). Draws outside the limits are drawn again; where
 limits leave little room, the nearest feasible mix is moved inside by a random amount, so that runs do not pile up on the border.
-The first N mixes do not depend on how many are asked for. Unless the spec names a design, it is `dirichlet` for few sources and `space_filling`
-for many, where mixes solved from it are steadier (docs/decisions.md). At least 3 × (sources + 1) runs by default.
+The first N mixes do not depend on how many are asked for. `space_filling` is the default: mixes solved from it are steadier, and better
+(docs/decisions.md). At least 3 × (sources + 1) runs by default.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from curate.specs.mix import Swarm
 Array = NDArray[np.float64]
 Tree = list[Any]  # of indices of leaves, nested: groups of sources of buckets
 DIGITS = 6  # weights are rounded, so that a spec, a run and its hash show the same number
-MANY = 12  # sources from which on a swarm fills the space, unless its design is named
 TRIES = 30  # draws that may miss the limits before one is moved inside
 CANDIDATES = 600  # that a D-optimal design chooses from
 EPSILON = 0.003  # a share below this is as good as none
@@ -69,12 +68,12 @@ def sample_mixes(
     mixes += [project(0.5 * natural + 0.5 * unit, limits) for unit in np.eye(len(names))]
     more = num_runs - len(mixes)
     if more > 0:
-        mixes += _DESIGNS[swarm.design or ("space_filling" if len(names) >= MANY else "dirichlet")](swarm, space, mixes, more)
+        mixes += _DESIGNS[swarm.design](swarm, space, mixes, more)
     return [as_shares(names, mix) for mix in mixes[:num_runs]]
 
 
 def draw_mix(natural: Array, limits: Limits, seed: list[int]) -> Array:
-    """Return one Dirichlet draw as a swarm has them by default, without groups."""
+    """Return one Dirichlet draw as the design of that name has them by default, without groups."""
     space = _Space(natural, limits, middle(limits) if limits.parts else natural, list(range(len(natural))), [])
     return _inside(space, lambda random: _draw(random, Swarm(), space), seed)
 

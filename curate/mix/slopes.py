@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.mix import curves, trees
+from curate.mix import curves, gp, trees
 from curate.mix.forms import CURVE_OF, MOST_EXPONENT, Fit
-from curate.mix.gp import features
 
 Array = NDArray[np.float64]
 AtMix = Callable[[Array], tuple[Array, Array]]  # mix → values [fits, B], slopes [fits, B, sources]
@@ -58,14 +57,15 @@ def at_mix(fits: Sequence[Fit]) -> AtMix:
 def _processes(kind: str, fits: Sequence[Fit]) -> AtMix:
     """A Gaussian process, with or without a curve below it: `gp.predict` and its derivative, over all fits at once."""
     runs = fits[0].fixed["mixes"]  # all laws of a swarm have the same runs
-    hyper, alpha = np.array([one.fixed["hyper"] for one in fits]), np.array([one.values["alpha"] for one in fits])
-    sources = runs.shape[1]
-    inverse, epsilon = np.exp(-hyper[:, :sources]), np.exp(hyper[:, -1:])
-    spread, linear = np.exp(2 * hyper[:, sources]), np.exp(2 * hyper[:, -2])
-    middle = np.array([features(runs.mean(0), float(e)) for e in epsilon[:, 0]])
-    scaled = np.array([features(runs, float(e)) for e in epsilon[:, 0]]) * inverse[:, None]  # [fits, runs, sources]
-    straight = linear[:, None, None] * (alpha @ (scaled - (middle * inverse)[:, None]))  # [fits, B, sources]
-    alpha = spread[:, None, None] * alpha
+    alpha = np.array([one.values["alpha"] for one in fits])
+    hyper, sources = [gp.named(one.fixed["hyper"]) for one in fits], runs.shape[1]
+    inverse, epsilon = 1 / np.array([one.lengths for one in hyper]), np.array([[one.epsilon] for one in hyper])
+    spread, pairs, square, linear = np.array([[one.spread, one.pairs / gp.number_of_pairs(sources), one.ratio**-2, one.linear] for one in hyper]).T[
+        ..., None, None
+    ]
+    middle = np.array([gp.features(runs.mean(0), one.epsilon) for one in hyper])
+    scaled = np.array([gp.features(runs, one.epsilon) for one in hyper]) * inverse[:, None]  # [fits, runs, sources]
+    straight = linear * (alpha @ (scaled - (middle * inverse)[:, None]))  # [fits, B, sources]
     floor = np.array([float(one.fixed["floor"]) if "floor" in one.fixed else np.nan for one in fits])[:, None]
     level = np.array([one.values["level"] for one in fits]) if kind == "gp" else None
     curve = np.concatenate([one.values["p"] for one in fits]) if kind in CURVE_OF else None
@@ -74,9 +74,12 @@ def _processes(kind: str, fits: Sequence[Fit]) -> AtMix:
         share = np.maximum(mix, 0.0) + epsilon
         here = np.log(share)
         away = scaled - (here * inverse)[:, None]
-        near = np.exp(-0.5 * np.einsum("frs,frs->fr", away, away))[:, :, None]
-        value = (alpha @ near)[:, :, 0] + (straight @ ((here - middle) * inverse)[:, :, None])[:, :, 0]
-        slope = (alpha @ (near * away) + straight) * (inverse / share)[:, None]
+        squares = away * away
+        near = spread * np.exp(-0.5 * squares.sum(2, keepdims=True))  # [fits, runs, 1]
+        one = np.exp(-0.5 * square * squares)
+        two = pairs * one * (one.sum(2, keepdims=True) - one)  # of each pair of sources, twice
+        value = (alpha @ (near + 0.5 * two.sum(2, keepdims=True)))[:, :, 0] + (straight @ ((here - middle) * inverse)[:, :, None])[:, :, 0]
+        slope = (alpha @ ((near + square * two) * away) + straight) * (inverse / share)[:, None]
         if level is not None:
             value = value + level
         if curve is not None:

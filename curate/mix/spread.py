@@ -67,7 +67,7 @@ def _process(hyper: Array, mixes: Array, precision: Array, at: Array, level: flo
     """Return the posterior variance with noise [B, at], and the weights of the runs in each prediction [B, at, runs]."""
     across = gp.kernel(hyper, mixes, at, mixes) + level
     used = across[None] @ precision
-    return gp.variance_at(hyper, mixes, at) + level - (used * across).sum(2) + np.exp(2 * hyper[-3]), used
+    return gp.variance_at(hyper, mixes, at) + level - (used * across).sum(2) + gp.named(hyper).noise, used
 
 
 def _gp(fixed: Values, values: Values, mixes: Array, weights: Array, at: Array) -> Array:

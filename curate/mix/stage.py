@@ -61,7 +61,7 @@ _TRAINING = (
     "curate.tokens.shards",
 )
 _SCORING = (*_MODEL, "curate.mix.evaluate", "curate.mix.suites")
-_SOLVING = ("curate.mix", "curate.specs.mix")
+_SOLVING = ("curate.mix", "curate.specs.mix", "curate.kernels.compiled", "curate.kernels.exponential_64")
 Say = Callable[[str], None]
 Read = tuple[str, int, int]  # leaf, tokens of it that a phase read, tokens that there were for that phase
 
@@ -304,7 +304,7 @@ def _sums(manifest: Manifest) -> list[str]:
 
 
 def _solving_code() -> dict[str, str]:
-    return code_version(*_SOLVING, libraries=("numpy", "scipy", "scikit-learn"))
+    return code_version(*_SOLVING, libraries=("numpy", "scipy", "scikit-learn", "numba"))
 
 
 # ── what the spec names ───────────────────────────────────────────────────────────────────────────────────────────

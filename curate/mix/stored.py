@@ -21,13 +21,17 @@ from curate.mix.law import SuiteLaw
 from curate.tasks import code_version, hash_of
 
 Array = NDArray[np.float64]
-_CODE = ("stored", "law", "forms", "curves", "gp", "trees", "blend", "spread")
+_CODE = (
+    *(f"curate.mix.{name}" for name in ("stored", "law", "forms", "curves", "gp", "pairs", "trees", "blend", "spread")),
+    "curate.kernels.compiled",
+    "curate.kernels.exponential_64",
+)
 _SAME = 1e-9  # shares that differ by less are the same: reading a table makes each row add up to one again
 
 
 def laws_code() -> str:
     """Return what identifies the code that laws are fitted and evaluated by."""
-    return hash_of(code_version(*(f"curate.mix.{name}" for name in _CODE), libraries=("numpy", "scipy", "scikit-learn")))
+    return hash_of(code_version(*_CODE, libraries=("numpy", "scipy", "scikit-learn", "numba")))
 
 
 def write_laws(path: Path, laws: Mapping[str, SuiteLaw], scores: Mapping[str, Array], asked: str) -> None:

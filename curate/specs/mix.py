@@ -30,7 +30,8 @@ NotNegative = Annotated[float, Meta(ge=0)]
 AboveZero = Annotated[float, Meta(gt=0)]
 
 LAWS = ("auto", "ridge", "log_linear", "power", "gp", "power_gp", "power_times_gp", "trees")
-DESIGNS = ("dirichlet", "space_filling", "d_optimal")
+STRENGTHS, SPARSE = (2.0, 30.0), 0.25
+DESIGNS = ("space_filling", "dirichlet", "d_optimal")
 OBJECTIVES = ("bits", "chance")
 RIVALS = ("natural", "uniform")
 
@@ -86,14 +87,14 @@ class Eval(Spec, frozen=True, kw_only=True):
 
 
 class Swarm(Spec, frozen=True, kw_only=True):
-    """The mixes that proxies are trained on: the natural, the uniform, one that leans on each source, and Dirichlet draws."""
+    """The mixes that proxies are trained on: the natural, the uniform, one that leans on each source, and those of a design."""
 
     runs: Positive | None = None  # null: 3 × (sources + 1)
-    design: str | None = None  # of the mixes that follow: dirichlet, space_filling, d_optimal; null: space_filling from 12 sources on, else dirichlet
+    design: str = "space_filling"  # of the mixes that follow: space_filling, dirichlet, d_optimal
     batch: Positive | None = None  # further runs, so many at a time, where the laws are unsure of the best mix; null: none
     max_runs: Positive | None = None  # with batch: the most runs in all; null: 10 × (sources + 1)
-    strengths: tuple[AboveZero, AboveZero] = (2.0, 30.0)  # of the Dirichlet draws; log-uniform; small: far from the center
-    sparse: Share = 0.25  # share of the draws in which some sources are left out
+    strengths: tuple[AboveZero, AboveZero] = STRENGTHS  # of Dirichlet draws; log-uniform; small: far from the center
+    sparse: Share = SPARSE  # share of Dirichlet draws in which some sources are left out
     replicates: Annotated[int, Meta(ge=0)] = 2  # of the natural mix with other seeds, which measure the noise
     group: Positive | None = None  # proxies that are trained as one model; null: 1 on CPUs, on a GPU what a short measurement says
     seed: Seed = 0  # of the mixes, and of the proxies' initialization and order
@@ -101,8 +102,10 @@ class Swarm(Spec, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.strengths[0] > self.strengths[1]:
             raise ValueError("strengths are [lowest, highest]")
-        if self.design is not None and self.design not in DESIGNS:
+        if self.design not in DESIGNS:
             raise ValueError(f"unknown design '{self.design}'\nhint: known: {', '.join(DESIGNS)}")
+        if self.design == "space_filling" and (self.strengths, self.sparse) != (STRENGTHS, SPARSE):
+            raise ValueError("strengths and sparse are of Dirichlet draws\nhint: with design: dirichlet, or d_optimal, which chooses from such draws")
         if self.max_runs is not None and self.batch is None:
             raise ValueError("max_runs needs batch\nhint: runs says how many there are without it")
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.kernels import candidates, characters, phrases
+from curate.kernels import exponential_64 as of_64
 from curate.kernels.compiled import compiled
 from curate.kernels.exponential import HIGHEST, LOWEST, exponential
 from curate.kernels.words import views
@@ -111,15 +112,26 @@ def exponentials(given: Any, found: Any) -> None:
         found[i] = exponential(given[i])
 
 
-def test_exponentials_are_right_to_the_last_two_bits() -> None:
-    given = np.concatenate([np.linspace(LOWEST, HIGHEST, 1_000_001), np.random.default_rng(0).normal(0, 1e-3, 10_000)]).astype(np.float32)
+@compiled
+def exponentials_64(given: Any, found: Any) -> None:
+    for i in range(len(given)):
+        found[i] = of_64.exponential_64(given[i])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind", "low", "high", "digits"),
+    [(exponentials, np.float32, LOWEST, HIGHEST, 24), (exponentials_64, np.float64, of_64.LOWEST, of_64.HIGHEST, 53)],
+    ids=["float32", "float64"],
+)
+def test_exponentials_are_right_to_the_last_two_bits(kernel: Any, kind: Any, low: float, high: float, digits: int) -> None:
+    given = np.concatenate([np.linspace(low, high, 1_000_001), np.random.default_rng(0).normal(0, 1e-3, 10_000)]).astype(kind)
     found = np.empty_like(given)
-    exponentials(given, found)
-    expected = np.exp(given.astype(np.float64))
-    assert np.abs(found / expected - 1).max() < 2**-22
-    ends = np.array([-np.inf, -1e9, np.inf, 1e9, np.nan, 0], np.float32)
+    kernel(given, found)
+    expected = np.exp(given.astype(np.longdouble))
+    assert np.abs(found / expected - 1).max() < 2.0 ** (2 - digits)
+    ends = np.array([-np.inf, -1e9, np.inf, 1e9, np.nan, 0], kind)
     found = np.empty_like(ends)
-    exponentials(ends, found)
-    low, high = np.exp(float(LOWEST)), np.exp(float(HIGHEST))
-    assert found[[0, 1, 2, 3, 5]] == pytest.approx([low, low, high, high, 1], rel=1e-6)
+    kernel(ends, found)
+    least, most = np.exp(float(low)), np.exp(float(high))
+    assert found[[0, 1, 2, 3, 5]] == pytest.approx([least, least, most, most, 1], rel=1e-6)
     assert np.isnan(found[4])

@@ -39,7 +39,7 @@ def test_a_swarm_has_natural_uniform_and_one_mix_that_leans_on_each_source() -> 
     assert mixes[1] == dict.fromkeys(NAMES, 0.25)
     assert [max(mix, key=lambda name: mix[name] - mixes[0][name]) for mix in mixes[2:6]] == NAMES
     assert all(abs(sum(mix.values()) - 1) < 1e-9 for mix in mixes)
-    assert any(0.0 in mix.values() for mix in sample_mixes(Swarm(runs=40), free(NAMES), TOKENS))
+    assert any(0.0 in mix.values() for mix in sample_mixes(Swarm(runs=40, design="dirichlet"), free(NAMES), TOKENS))
     assert sample_mixes(Swarm(seed=1), free(NAMES), TOKENS)[6:] != mixes[6:]
     with pytest.raises(SpecError, match="5 runs cannot tell 4 sources apart"):
         sample_mixes(Swarm(runs=5), free(NAMES), TOKENS)
@@ -81,7 +81,7 @@ def test_groups_and_the_sources_within_them_vary_apart() -> None:
 
     def tied(given_traits: dict[str, Traits]) -> float:
         """Return how far a lopsided pair of groups goes with a lopsided inside."""
-        mixes = as_rows(sample_mixes(Swarm(runs=400, sparse=0.0), free(sorted(tokens)), tokens, given_traits))[10:]
+        mixes = as_rows(sample_mixes(Swarm(runs=400, design="dirichlet", sparse=0.0), free(sorted(tokens)), tokens, given_traits))[10:]
         inside = (mixes[:, :4] / mixes[:, :4].sum(1, keepdims=True)).std(1)
         return float(np.corrcoef(np.abs(mixes[:, :4].sum(1) - 0.5), inside)[0, 1])
 
@@ -94,7 +94,7 @@ def test_runs_do_not_pile_up_on_the_border_of_tight_limits(design: str) -> None:
     traits = {name: Traits("a" if i < 3 else "b") for i, name in enumerate(tokens)}
     sources = {name: SourceLimits(max=0.24) for name in tokens}
     limits = limits_of(Constraints(sources=sources, groups={"a": GroupLimits(max=0.45, min=0.35)}), tokens, None, traits)
-    mixes = as_rows(sample_mixes(Swarm(runs=60, design=design, sparse=0.0), limits, tokens, traits))[8:]
+    mixes = as_rows(sample_mixes(Swarm(runs=60, design=design), limits, tokens, traits))[8:]
     assert violation_of_all(limits, mixes) < 2e-6
     at_border = (mixes > 0.24 - 1e-5).sum(1) + (np.abs(mixes[:, :3].sum(1) - 0.4) > 0.05 - 1e-5)
     assert np.mean(at_border > 0) < 0.2
@@ -133,10 +133,18 @@ def test_shares_are_joined_by_name() -> None:
         as_vector({"web": 0.7, "maths": 0.3}, ["math", "web"])
 
 
-@pytest.mark.parametrize(("sources", "design"), [(4, "dirichlet"), (12, "space_filling")])
-def test_the_design_follows_the_number_of_sources_unless_it_is_named(sources: int, design: str) -> None:
-    tokens = {f"s{i:02d}": 1000 * (i + 1) for i in range(sources)}
-    limits = free(sorted(tokens))
-    default, named = (sample_mixes(Swarm(runs=sources + 6, design=name), limits, tokens) for name in (None, design))
-    other = sample_mixes(Swarm(runs=sources + 6, design="dirichlet" if design == "space_filling" else "space_filling"), limits, tokens)
-    assert default == named != other
+def test_a_swarm_fills_the_space_unless_a_design_is_named() -> None:
+    tokens = {f"s{i:02d}": 1000 * (i + 1) for i in range(4)}
+    default, named, draws = (sample_mixes(swarm, free(sorted(tokens)), tokens) for swarm in (Swarm(runs=10), *map(with_design, DESIGNS[:2])))
+    assert default == named != draws
+
+
+def with_design(design: str) -> Swarm:
+    return Swarm(runs=10, design=design)
+
+
+def test_settings_of_draws_are_refused_where_nothing_is_drawn() -> None:
+    for given in ({"sparse": 0.0}, {"strengths": (1.0, 5.0)}):
+        with pytest.raises(ValueError, match="strengths and sparse are of Dirichlet draws\nhint: with design: dirichlet"):
+            Swarm(**given)
+        assert Swarm(design="dirichlet", **given).design == "dirichlet"
