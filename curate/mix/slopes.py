@@ -60,9 +60,8 @@ def _processes(kind: str, fits: Sequence[Fit]) -> AtMix:
     alpha = np.array([one.values["alpha"] for one in fits])
     hyper, sources = [gp.named(one.fixed["hyper"]) for one in fits], runs.shape[1]
     inverse, epsilon = 1 / np.array([one.lengths for one in hyper]), np.array([[one.epsilon] for one in hyper])
-    spread, pairs, square, linear = np.array([[one.spread, one.pairs / gp.number_of_pairs(sources), one.ratio**-2, one.linear] for one in hyper]).T[
-        ..., None, None
-    ]
+    parts = [(one.spread, one.pairs / gp.number_of_pairs(sources), one.ratio**-2, one.linear) for one in hyper]
+    spread, pairs, square, linear = np.array(parts).T[..., None, None]
     middle = np.array([gp.features(runs.mean(0), one.epsilon) for one in hyper])
     scaled = np.array([gp.features(runs, one.epsilon) for one in hyper]) * inverse[:, None]  # [fits, runs, sources]
     straight = linear * (alpha @ (scaled - (middle * inverse)[:, None]))  # [fits, B, sources]
