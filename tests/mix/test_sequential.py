@@ -99,10 +99,10 @@ def test_a_swarm_that_asks_where_it_is_unsure_recommends_better_than_one_of_as_m
 
 
 def test_the_expected_gain_falls_with_runs_and_noise_and_stops_the_swarm() -> None:
-    few, many = problem(first(10), noise=0.01), problem(first(60), noise=0.01)
+    few, many = problem(first(14), noise=0.01), problem(first(60), noise=0.01)
     gains = [expected_gain(few), expected_gain(many)]
     assert gains[0] > 1.5 * gains[1] > 0
-    assert expected_gain(problem(first(10), noise=0.03)) > gains[0]
+    assert expected_gain(problem(first(14), noise=0.03)) > gains[0]
     repeats = {name: np.array([1.5, 1.5 + 10 * LEAST, 1.5 - 10 * LEAST]) for name in ("docs", "math")}
     go, stop = should_stop(few, repeats), should_stop(many, {name: 10 * y for name, y in repeats.items()})
     assert not go.stop and "above the noise of one run" in go.why
