@@ -19,7 +19,9 @@ whether some were added later; groups are sized by the card, and not by who else
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +29,7 @@ from typing import Any
 
 import msgspec
 
-from curate.corpus import Manifest, read_manifest, sha256_of
+from curate.corpus import Manifest, read_manifest, sha256_of, write_json
 from curate.engine import Context, StagePlan, Work, complete, complete_all, make_plan, refuse_strangers
 from curate.errors import SpecError
 from curate.mix import flow
@@ -61,6 +63,7 @@ _TRAINING = (
     "curate.tokens.shards",
 )
 _SCORING = (*_MODEL, "curate.mix.evaluate", "curate.mix.suites")
+_DRAWING = ("curate.mix.flow", "curate.mix.sample", "curate.mix.feasible", "curate.mix.limits", "curate.mix.setting", "curate.specs.mix")
 _SOLVING = ("curate.mix", "curate.specs.mix", "curate.kernels.compiled", "curate.kernels.exponential_64")
 Say = Callable[[str], None]
 Read = tuple[str, int, int]  # leaf, tokens of it that a phase read, tokens that there were for that phase
@@ -165,7 +168,7 @@ def used_of(reads: Sequence[Read], tokens: Mapping[str, int]) -> dict[str, int]:
 
 def _steps(mixing: _Mixing, until: str) -> Manifest:
     name = mixing.setting.spec.name
-    runs = flow.plan_runs(mixing.setting)
+    runs = _planned(mixing)
     _read_suites(mixing)
     mixing.say(f"mix {name}: {len(runs)} proxies of {mixing.setting.spec.proxy.tokens:,} tokens each")
     for note in baseline(mixing.setting)[1]:
@@ -191,6 +194,22 @@ def _steps(mixing: _Mixing, until: str) -> Manifest:
 
 
 # ── the steps ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _planned(mixing: _Mixing) -> list[flow.Run]:
+    """Return the runs of the swarm, as its folder remembers them where nothing that they depend on has changed.
+
+    Sobol's sequence imports scipy.stats, which takes longer than everything else of a run with nothing to do.
+    """
+    file = mixing.folder / "swarm" / "runs.json"
+    asked = hash_of(mixing.setting, code_version(*_DRAWING, libraries=("numpy", "scipy")))
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(file.read_text("utf-8"))
+        if isinstance(known, dict) and known.get("asked") == asked and "runs" in known:
+            return list(known["runs"])
+    runs = flow.plan_runs(mixing.setting)
+    write_json(file, {"asked": asked, "runs": runs})
+    return runs
 
 
 def _read_suites(mixing: _Mixing) -> Manifest:

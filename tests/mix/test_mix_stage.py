@@ -112,11 +112,18 @@ def trained(before: dict[Path, int], folder: Path) -> set[str]:
     return {path.stem for path, time in receipts(folder).items() if path.parent.parent.name == "proxies" and before.get(path) != time}
 
 
-def test_a_rerun_does_nothing_and_more_runs_keep_the_earlier_ones(project: Path, tmp_path: Path) -> None:
+def test_a_rerun_does_nothing_and_more_runs_keep_the_earlier_ones(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     solve(project, tmp_path / "mix")
-    before = receipts(tmp_path / "mix")
-    solve(project, tmp_path / "mix")
+    before, remembered = receipts(tmp_path / "mix"), (tmp_path / "mix/swarm/runs.json").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(flow, "plan_runs", lambda setting: pytest.fail("the runs were planned again"))
+        solve(project, tmp_path / "mix")
     assert receipts(tmp_path / "mix") == before
+    for damaged in (b"", b"[]", b'{"asked": 1}', remembered[:-40]):
+        (tmp_path / "mix/swarm/runs.json").write_bytes(damaged)
+        solve(project, tmp_path / "mix")
+        assert receipts(tmp_path / "mix") == before
+        assert (tmp_path / "mix/swarm/runs.json").read_bytes() == remembered
     solve(project, tmp_path / "mix", SPEC.replace("runs: 6", "runs: 7"), until="train")
     assert trained(before, tmp_path / "mix") == {"run-006"}
 
