@@ -109,7 +109,7 @@ def resampled(problem: Problem) -> dict[str, Fit]:
     Where a half would hold fewer runs than half of a default swarm, runs are weighted at random instead (a Bayesian bootstrap, Rubin 1981).
     """
     (runs, sources), random = problem.mixes.shape, np.random.default_rng(0)
-    if runs // 2 < LEAST_HALF * (sources + 1):
+    if runs < 2 * LEAST_HALF * (sources + 1):  # so that a default swarm of an odd number of runs is halved, too
         draws = random.dirichlet(np.ones(runs), RESAMPLES) * runs
     else:
         first = [np.isin(np.arange(runs), random.permutation(runs)[: runs // 2]) for _ in range(RESAMPLES // 2)]

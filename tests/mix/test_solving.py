@@ -253,3 +253,16 @@ def test_extrapolation_is_said_and_the_same_problem_has_the_same_solution() -> N
     )
     assert any(warning.startswith("the laws extrapolate") for warning in solve(small).warnings)
     assert solve(near).weights.tobytes() == solve(near).weights.tobytes()
+
+
+@pytest.mark.parametrize(("runs", "halved"), [(14, False), (15, True)])
+def test_a_default_swarm_is_halved_and_a_smaller_one_is_weighted(runs: int, halved: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights leave a Gaussian process nearly as it is, so that intervals of odd swarms were a fifth of what they should be."""
+    seen: list[Array] = []
+    given = problem(runs=runs)
+    monkeypatch.setattr("curate.mix.law.fit", lambda kind, mixes, scores, draws, full: seen.append(draws) or full)
+    resampled(given)
+    assert all(bool(np.isin(draws, (0, 1)).all()) == halved for draws in seen)
+    if halved:
+        assert {int(row.sum()) for row in seen[0]} == {7, 8}
+        assert np.array_equal(seen[0][0] + seen[0][1], np.ones(15))
