@@ -4,7 +4,7 @@
     ridge        b + a·w
     log_linear   c + exp(a·w)                     Data Mixing Laws (Ye 2024), here regularized (curate.mix.curves)
     power        c + (s·w)^−g,  s ≥ 0             s·w: how much a token of each source is worth to the suite (the same)
-    gp           Gaussian process on log(w + ε), one length per source, for log(score − floor) (curate.mix.gp)
+    gp           Gaussian process on log(w + ε), of all sources and of every two, for log(score − floor) (curate.mix.gp)
     power_gp     power, and a Gaussian process on what it leaves; both fitted together
     power_times_gp  c + (s·w)^−g · exp(process): what data is worth depends on the mix; fitted to the logarithms above the floor
     trees        gradient-boosted trees with soft splits (curate.mix.trees)
