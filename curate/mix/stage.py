@@ -63,7 +63,6 @@ _TRAINING = (
     "curate.tokens.shards",
 )
 _SCORING = (*_MODEL, "curate.mix.evaluate", "curate.mix.suites")
-_DRAWING = ("curate.mix.flow", "curate.mix.sample", "curate.mix.feasible", "curate.mix.limits", "curate.mix.setting", "curate.specs.mix")
 _SOLVING = ("curate.mix", "curate.specs.mix", "curate.kernels.compiled", "curate.kernels.exponential_64")
 Say = Callable[[str], None]
 Read = tuple[str, int, int]  # leaf, tokens of it that a phase read, tokens that there were for that phase
@@ -202,7 +201,7 @@ def _planned(mixing: _Mixing) -> list[flow.Run]:
     Sobol's sequence imports scipy.stats, which takes longer than everything else of a run with nothing to do.
     """
     file = mixing.folder / "swarm" / "runs.json"
-    asked = hash_of(mixing.setting, code_version(*_DRAWING, libraries=("numpy", "scipy")))
+    asked = hash_of(mixing.setting, _solving_code())
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(file.read_text("utf-8"))
         if isinstance(known, dict) and known.get("asked") == asked and "runs" in known:

@@ -48,8 +48,8 @@ def problem(mixes: Array, seed: int = 0, noise: float = 0.002, law: str = "power
     return Problem(NAMES, mixes, scores, laws, {"docs": 1.0, "math": 1.0}, NATURAL, changes.pop("limits", free(NAMES)), **changes)
 
 
-def first(runs: int, seed: int = 0) -> Array:
-    return np.array([list(mix.values()) for mix in sample_mixes(Swarm(runs=runs, seed=seed), free(NAMES), TOKENS)])
+def first(runs: int, seed: int = 0, design: str = Swarm().design) -> Array:
+    return np.array([list(mix.values()) for mix in sample_mixes(Swarm(runs=runs, seed=seed, design=design), free(NAMES), TOKENS)])
 
 
 def regret(given_problem: Problem, seed: int, best: float) -> float:
@@ -85,13 +85,14 @@ def test_proposed_runs_are_within_the_limits_diverse_and_repeatable() -> None:
     assert [mix.tobytes() for mix in propose_runs(given_problem, 3, solution)] == [mix.tobytes() for mix in runs[:3]]
 
 
-def test_a_swarm_that_asks_where_it_is_unsure_recommends_better_than_one_of_as_many_runs() -> None:
+@pytest.mark.parametrize(("design", "runs", "seeds"), [("dirichlet", 28, 3), ("space_filling", 20, 5)])
+def test_a_swarm_that_asks_where_it_is_unsure_needs_no_more_runs_than_its_design_and_fewer_than_draws(design: str, runs: int, seeds: int) -> None:
     one_shot, sequential = [], []
-    for seed in range(5):
-        mixes = first(20, seed)
+    for seed in range(seeds):
+        mixes = first(runs, seed, design)
         best = best_of(seed, mixes)
         one_shot.append(regret(problem(mixes, seed, noise=0.01), seed, best))
-        mixes = first(12, seed)
+        mixes = first(12, seed, design)
         while len(mixes) < 20:
             mixes = np.vstack([mixes, *propose_runs(problem(mixes, seed, noise=0.01), 4)])
         sequential.append(regret(problem(mixes, seed, noise=0.01), seed, best))
