@@ -100,7 +100,7 @@ def objective(hyper: Array, mixes: Array, y: Array, around: Array) -> tuple[floa
     near = at.spread * np.exp(-0.5 * np.maximum(own[:, None] + own[None] - 2 * both, 0.0))
     straight = at.linear * both
     totals, together = np.empty((len(y), len(y))), np.empty((len(y), len(y)))
-    pairs.pairs(scaled, scaled, totals, together)
+    pairs.pairs_among(scaled, totals, together)
     share = at.pairs / number_of_pairs(sources)
     covariance = around + near + straight + share * together
     covariance.flat[:: len(y) + 1] += at.noise

@@ -42,7 +42,8 @@ NO_DEPENDENCE = "this suite does not depend on the mix"
 LEAST_COUNT = 0.1  # of a run in the error of a law
 PENALTY = 1e-3  # of the regression whose leverage says how much the other runs tell of one
 SMALL = 24  # runs, of which hyperparameters that saw all of them still know the one that is left out
-FOLDS = 8  # groups of runs without which hyperparameters are estimated again
+FOLDS, LARGE_FOLDS = 8, 4  # groups of runs without which hyperparameters are estimated again: what takes most of a large swarm's time
+LARGE = 256  # runs, of which three quarters tell hyperparameters as well as seven eighths do
 GROUPS = 64  # of runs that are left out one after the other: single runs up to so many, for more the rest hardly differs
 TREE_FOLDS = 16  # groups of runs that trees are left without; one at a time would cost most of a fit's time
 
@@ -212,7 +213,7 @@ def _leave_out(kind: str, mixes: Array, scores: Array, full: Fit) -> tuple[Fit, 
         spreads = spread(kind, left_out.fixed, left_out.values, mixes, without, mixes)
         return left_out, scores - left_out.predict(mixes)[groups, np.arange(runs)], spreads[groups, np.arange(runs)], groups
     guesses, spreads = np.zeros(runs), np.zeros(runs)
-    folds = np.arange(runs) % min(FOLDS, runs)  # each a union of groups
+    folds = np.arange(runs) % (LARGE_FOLDS if runs >= LARGE else min(FOLDS, runs))  # each a union of groups
     for fold in range(folds.max() + 1):
         inside = np.flatnonzero(folds == fold)
         here, own = np.unique(groups[inside], return_inverse=True)

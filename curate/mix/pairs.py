@@ -12,6 +12,8 @@ from typing import Any
 from curate.kernels.compiled import reassociated
 from curate.kernels.exponential_64 import exponential_64
 
+TILE = 16  # runs, of which the first-level cache holds as many rows as columns
+
 
 @reassociated
 def pairs(one: Any, other: Any, totals: Any, found: Any) -> None:
@@ -29,6 +31,29 @@ def pairs(one: Any, other: Any, totals: Any, found: Any) -> None:
                 squares[b] += z * z
         for b in range(len(total)):
             squares[b] = 0.5 * (total[b] * total[b] - squares[b])
+
+
+@reassociated
+def pairs_among(features: Any, totals: Any, found: Any) -> None:
+    """Do what `pairs` does for the columns of `features` and themselves, to the same bits: below the diagonal, and copied from there tile by tile."""
+    totals[:] = 0
+    found[:] = 0
+    for a in range(len(found)):
+        total, squares = totals[a], found[a]
+        for i in range(len(features)):
+            here, there = features[i, a], features[i]
+            for b in range(a + 1):
+                away = here - there[b]
+                z = exponential_64(-0.5 * away * away)
+                total[b] += z
+                squares[b] += z * z
+        for b in range(a + 1):
+            squares[b] = 0.5 * (total[b] * total[b] - squares[b])
+    for left in range(0, len(found), TILE):
+        for top in range(left, len(found), TILE):
+            for b in range(left, min(left + TILE, len(found))):
+                for a in range(max(top, b), min(top + TILE, len(found))):
+                    totals[b, a], found[b, a] = totals[a, b], found[a, b]
 
 
 @reassociated

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from curate.errors import InputError
-from curate.mix import gp, trees
+from curate.mix import gp, pairs, trees
 from curate.mix.law import PREFERENCE, Fit, choose_law, fit
 from curate.mix.limits import free
 from curate.mix.sample import sample_mixes
@@ -103,6 +103,16 @@ def test_the_kernel_of_pairs_is_that_of_its_formula() -> None:
     expected = sum(each[:, :, i] * each[:, :, j] for i in range(4) for j in range(i)) / 6 * np.exp(0.8)
     assert np.allclose(gp.kernel(hyper, mixes, mixes, unseen), expected, atol=1e-6)
     assert np.allclose(gp.variance_at(hyper, mixes, mixes), np.diagonal(gp.kernel(hyper, mixes, mixes, mixes)))
+
+
+@pytest.mark.parametrize("runs", [1, 2, 15, 16, 17, 50])
+def test_pairs_among_the_same_runs_are_those_of_two_tables(runs: int) -> None:
+    features = np.random.default_rng(runs).normal(size=(5, runs))
+    (totals, found), (totals_among, found_among) = np.full((2, 2, runs, runs), np.nan)
+    pairs.pairs(features, features, totals, found)
+    pairs.pairs_among(features, totals_among, found_among)
+    assert (totals_among == totals).all()
+    assert (found_among == found).all()
 
 
 def test_what_each_source_and_each_two_do_is_found_among_twelve() -> None:
