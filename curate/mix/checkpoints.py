@@ -1,4 +1,4 @@
-"""A group of proxies half-way: what it takes to go on after a kill, to the same bits.
+"""A group of proxies half-way: what it takes to go on after a kill, to the same bits where training itself gives them (on a CPU).
 
 Written to a neighbor and renamed, so that the file is there as a whole or as it was. It carries a fingerprint of the runs, of the tokens
 that they read, of the code and of the device; a file that cannot be read or belongs to something else is as good as none.

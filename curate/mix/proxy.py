@@ -1,9 +1,10 @@
 """Train a group of proxies as one stacked model, store them, and score what is stored.
 
-AdamW with warm-up and a cosine, float32 weights, one thread, deterministic kernels: the same run gives the same bits on the same machine,
-killed and resumed or not. On a CPU core a group has one member (curate.mix.fused); on a GPU as many as pay (curate.mix.throughput). Clipping,
-loss and schedule are per member, so a member's result equals that of training it alone up to the rounding of batched products, and the
-group size is a matter of speed only. A member that diverges is reported as failed with the step at which it did; it never enters an average.
+AdamW with warm-up and a cosine, float32 weights, one thread, deterministic kernels: on a CPU the same run gives the same bits on the same
+machine, killed and resumed or not; on a GPU two trainings may round otherwise (docs/decisions.md). On a CPU core a group has one member
+(curate.mix.fused); on a GPU as many as pay (curate.mix.throughput). Clipping, loss and schedule are per member, so a member's result equals that
+of training it alone up to rounding, and the group size is a matter of speed only. A member that diverges is reported as failed with the step at
+which it did; it never enters an average.
 
 A stored proxy keeps all that is needed to score it again, so changed suites need no training.
 """
@@ -56,7 +57,7 @@ def train_group(
 
     Returns the parameters, [K, …], on the CPU, and per run what was seen: loss, final loss (nats per token), realized tokens and
     repeats per source, what it was trained on, and `failed`, None or the reason. With `checkpoint`, a file, the state is kept there
-    every CHECKPOINT_SECONDS; what an earlier process left there is gone on with, to the same bits, and the file stays for the caller to remove.
+    every CHECKPOINT_SECONDS; what an earlier process left there is gone on with, and the file stays for the caller to remove.
     """
     single_thread()
     proxy = runs[0]["proxy"]

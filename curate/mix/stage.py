@@ -13,8 +13,8 @@
 
 Training and scoring are apart: a changed suite is scored on the proxies that there are, a new one alone, and a changed law or limit trains and
 scores nothing. A proxy is trained again only when its mix, its data or the code that trains it change. Scores depend on the machine's
-arithmetic; on one machine they are the same bits every time. (On a GPU the last bits also depend on which runs form a group, and so on
-whether some were added later; groups are sized by the card, and not by who else uses it.)
+arithmetic; of one machine's CPU they are the same bits every time. (On a GPU two trainings may round otherwise, and the last bits depend on which
+runs form a group, and so on whether some were added later; groups are sized by the card, and not by who else uses it.)
 """
 
 from __future__ import annotations
