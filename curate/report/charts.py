@@ -33,7 +33,9 @@ def short(value: float) -> str:
 
 def percent(value: float | None) -> str:
     """Return a share as a percentage."""
-    return "–" if value is None else f"{100 * value:.3g} %"
+    if value is None:
+        return "–"
+    return f"{100 * value:{'.3g' if abs(value) < 10 else ',.0f'}} %".replace("-", "\N{MINUS SIGN}")
 
 
 def number(value: Any) -> str:

@@ -16,7 +16,7 @@ from curate.corpus import Manifest, write_json
 from curate.engine import Context, Inline
 from curate.ledger import Ledger
 from curate.report import write_report
-from curate.report.charts import Axes, short, ticks
+from curate.report.charts import Axes, percent, short, ticks
 from curate.workflow import Run
 
 HOSTILE = "<script>document.title='owned'</script> \"quoted\" </pre><img src=x onerror=alert(1)> \x1b[31m\u202egnirts"
@@ -147,6 +147,10 @@ def test_ticks_are_round_and_inside() -> None:
 
 def test_numbers_are_short() -> None:
     assert [short(v) for v in (0, 12, 1234, 2.5e6, 3e12)] == ["0", "12", "1.23k", "2.5M", "3T"]
+
+
+def test_shares_have_a_minus_sign_and_no_exponent() -> None:
+    assert [percent(v) for v in (None, 0.0, 0.12345, -0.225, -22.5, 1.0)] == ["–", "0 %", "12.3 %", "−22.5 %", "−2,250 %", "100 %"]
 
 
 def test_charts_escape_their_titles() -> None:
