@@ -4,7 +4,7 @@
     megatron        Megatron-LM's --data-path: weight prefix weight prefix …
     megatron-json   Megatron-LM's --per-split-data-args-path: {"train": [weight, prefix, …]}
     datasets        names and probabilities for Hugging Face datasets.interleave_datasets
-    olmo-core       a SourceMixtureDatasetConfig in YAML: target_ratio and max_repetition_ratio per source
+    olmo-core       a SourceMixtureList in YAML: target_ratio and max_repetition_ratio per source
     streaming       MosaicML streaming and LLM Foundry: streams with proportions
     torchtitan      Python: a DatasetMixConfig over packed rows, so that weights count tokens
     nanotron        Nanosets: dataset_folder and dataset_weights
@@ -48,7 +48,7 @@ class _Mix(msgspec.Struct, frozen=True):
     target_tokens: int
     weights: Weights  # above 0, adding up to exactly one
     places: dict[str, str]
-    repeats: dict[str, float]
+    available: dict[str, int]  # tokens that there are
 
 
 def export_mix(solved: Path, form: str, data: str = "data/{source}") -> Export:
@@ -63,9 +63,9 @@ def export_mix(solved: Path, form: str, data: str = "data/{source}") -> Export:
     places = {name: data.replace("{source}", name) for name in weights}
     if len(set(places.values())) != len(places):
         raise SpecError("two sources would have the same data", where="--data", hint="--data must hold {source}, such as 'tokens/{source}'")
-    repeats = {name: mix.weights[name].repeats for name in weights}
+    available = {name: mix.weights[name].available_tokens for name in weights}
     write, read = FORMS[form]
-    text = write(_Mix(mix.name, mix.target_tokens, weights, places, repeats))
+    text = write(_Mix(mix.name, mix.target_tokens, weights, places, available))
     found = read(text, {place: name for name, place in places.items()})
     check(found, weights, f"{solved} as {form}")
     return Export(text, token_counts(found, mix.target_tokens))
@@ -149,17 +149,26 @@ def _read_datasets(text: str, source: Places) -> Weights:
 
 
 def _olmo_core(mix: _Mix) -> str:
-    """A source that is read more than once needs leave to be repeated, rounded up so that rounding never forbids what the mix asks for."""
+    """What SourceMixtureList.from_yaml reads; the config around it is made in the trainer's code, with its batch size."""
     sources = [
         {"source_name": name, "target_ratio": share, "paths": [f"{mix.places[name]}/*.npy"]}
-        | {"max_repetition_ratio": max(1.0, math.ceil(100 * mix.repeats[name]) / 100)}
+        | {"max_repetition_ratio": _leave_to_repeat(int(mix.target_tokens * share), mix.available[name])}
         for name, share in mix.weights.items()
     ]
-    return _yaml({"requested_tokens": mix.target_tokens, "source_list": {"sources": sources}})
+    head = f"# SourceMixtureDatasetConfig(source_list=SourceMixtureList.from_yaml(THIS FILE), requested_tokens={mix.target_tokens}, ...)"
+    return f"{head}\n{_yaml({'sources': sources})}"
+
+
+def _leave_to_repeat(needed: int, available: int) -> float:
+    """Return the least number of hundredths, at least 1, with which OLMo-core finds enough tokens: it compares int(available · it) with `needed`."""
+    hundredths = max(100, 100 * needed // max(available, 1))
+    while available and int(available * (hundredths / 100)) < needed:
+        hundredths += 1
+    return hundredths / 100
 
 
 def _read_olmo_core(text: str, source: Places) -> Weights:
-    return {entry["source_name"]: entry["target_ratio"] for entry in yaml.safe_load(text)["source_list"]["sources"]}
+    return {entry["source_name"]: entry["target_ratio"] for entry in yaml.safe_load(text)["sources"]}
 
 
 def _streaming(mix: _Mix) -> str:

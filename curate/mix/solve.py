@@ -39,6 +39,7 @@ Array = NDArray[np.float64]
 RESAMPLES = 40  # halves of the swarm; even
 STILL = 1e-4  # a source whose shares differ by less over the runs was never tried
 LEAST_HALF = 1.5  # times (sources + 1): runs of a half
+SAME = 1e-6  # shares that differ by less are the same
 Interval = tuple[float, float, float]  # mean, low, high
 
 
@@ -211,7 +212,8 @@ def gain_intervals(problem: Problem, refits: Fits, mixes: Array, rival: Array, c
     """Return the gains of mixes [mixes, sources] over `rival`, less what the winner's curse is for each, with their 90 % intervals.
 
     A resample's gain gets the leave-one-out errors of one run at random, the same run for all suites, as the error of the law at a mix: in
-    units of what the law thinks of its uncertainty, so that a run in a far corner does not speak for mixes in the middle.
+    units of what the law thinks of its uncertainty, so that a run in a far corner does not speak for mixes in the middle. A mix gains nothing over
+    itself, whatever the laws do not know.
     """
     chosen = np.random.default_rng(1).integers(len(problem.mixes), size=RESAMPLES)
     error = np.zeros((RESAMPLES, len(mixes)))
@@ -222,7 +224,8 @@ def gain_intervals(problem: Problem, refits: Fits, mixes: Array, rival: Array, c
     drawn, full = relative_bits(problem, refits, both), relative_bits(problem, full_fits(problem), both)[0]
     gains, means = drawn[:, :1] - drawn[:, 1:] + error, full[0] - full[1:] - curses
     low, high = np.quantile(gains, [0.05, 0.95], axis=0) - curses
-    return [(float(m), min(float(a), float(m)), max(float(b), float(m))) for m, a, b in zip(means, low, high, strict=True)]
+    found = [(float(m), min(float(a), float(m)), max(float(b), float(m))) for m, a, b in zip(means, low, high, strict=True)]
+    return [(0.0, 0.0, 0.0) if np.abs(mix - rival).max() < SAME else interval for mix, interval in zip(mixes, found, strict=True)]
 
 
 def _predictions(problem: Problem, weights: Array, uniform: Array) -> dict[str, dict[str, float]]:

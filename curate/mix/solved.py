@@ -55,21 +55,20 @@ def diff_mixes(a: SolvedMix, b: SolvedMix) -> dict[str, Any]:
     for name in sorted(set(a.weights) | set(b.weights)):
         before, after = a.weights.get(name), b.weights.get(name)
         old, new = before.weight if before else 0.0, after.weight if after else 0.0
+        inside = before is not None and after is not None and before.low <= after.weight <= before.high
         weights.append(
             {
                 "source": name,
                 "before": old,
                 "after": new,
                 "change": round(new - old, 6),
-                "outside_interval": bool(before is None or after is None or not before.low <= after.weight <= before.high),
+                "outside_interval": not inside and abs(new - old) >= MOVED,
                 "available_tokens": [before.available_tokens if before else None, after.available_tokens if after else None],
             }
         )
     scores = []
     for name in sorted(set(a.scores) & set(b.scores)):
-        scores.append(
-            {"suite": name, "before": a.scores[name].solved, "after": b.scores[name].solved, "laws": [a.scores[name].law, b.scores[name].law]}
-        )
+        scores.append({"suite": name, "before": _predicted(a, name), "after": _predicted(b, name), "laws": [a.scores[name].law, b.scores[name].law]})
     causes = [
         {"what": what, "before": a.made_from.get(what), "after": b.made_from.get(what)}
         for what in sorted(set(a.made_from) | set(b.made_from))
@@ -85,6 +84,11 @@ def diff_mixes(a: SolvedMix, b: SolvedMix) -> dict[str, Any]:
         "target_tokens": [a.target_tokens, b.target_tokens],
         "causes": causes,
     }
+
+
+def _predicted(mix: SolvedMix, suite: str) -> float:
+    """Return what is predicted for the mix that is kept."""
+    return mix.scores[suite].natural if mix.keep == "natural" else mix.scores[suite].solved
 
 
 def diff_lines(difference: dict[str, Any]) -> list[str]:

@@ -116,8 +116,9 @@ def print_proposal(found: Row) -> None:
         for suite, p in found["predictions"].items()
     ]
     print_table(["suite", "law", natural, "solved", "90 % interval"], rows)
-    mean, low, high = (f"{100 * value:.2f} %" for value in found["gain"])
-    print(f"predicted gain over the {found.get('baseline', 'natural mix')}: {mean} ({low} to {high}), corrected for the winner's curse")
+    for rival, gain in {found.get("baseline", "natural mix"): found["gain"], "uniform mix": found["gain_over_uniform"]}.items():
+        mean, low, high = (f"{100 * value:.2f} %".replace("-", "\N{MINUS SIGN}") for value in gain)
+        print(f"predicted gain over the {rival}: {mean} ({low} to {high}), corrected for the winner's curse")
     for sentence in found["sensitivity"]["sentences"]:
         print(sentence)
     print_notes(found["warnings"])
@@ -140,7 +141,22 @@ def print_result(result: Row) -> None:
         for n, s in solved["scores"].items()
     ]
     print_table(["suite", "law", "natural", "solved", "90 % interval", "confirmed difference", "verdict"], rows)
+    for line in _against_others(result["comparison"]):
+        print(line)
     print(result["verdict"])
+
+
+def _against_others(rows: list[Row]) -> list[str]:
+    """Return a line per rival beside the natural mix: the overall change, and on which suites it is better or worse."""
+    lines = []
+    for rival in dict.fromkeys(row["rival"] for row in rows if row["rival"] != "natural"):
+        overall, *suites = (row for row in rows if row["rival"] == rival)
+        mean, low, high = (f"{100 * overall[key]:+.2f} %".replace("-", "\N{MINUS SIGN}") for key in ("mean", "low", "high"))
+        told = [f"{word} on {', '.join(names)}" for word in ("better", "worse") if (names := [row["suite"] for row in suites if row["word"] == word])]
+        lines.append(
+            f"solved against {rival}: bits per byte change by {mean} (95 % interval {low} to {high})" + "".join(f"; {part}" for part in told)
+        )
+    return lines
 
 
 def _confirmed(score: Row) -> list[str]:

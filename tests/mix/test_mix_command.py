@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from test_mix_stage import SPEC, outputs, project, receipts, trained
 
 from curate.cli import main
@@ -306,7 +305,8 @@ constraints: {max_repeats: 4, sources: {web: {min: 0.4}}}
     solved = load_spec(tables / "laws/mine.proposed.yaml", SolvedMix)
     assert solved.verdict == "not_confirmed"
     export = json.loads(run("export", "laws/mine.proposed.yaml", "--format", "olmo-core", "--json", cwd=tables).stdout)
-    assert sum(export["tokens"].values()) == 100_000 == yaml.safe_load(export["text"])["requested_tokens"]
+    assert sum(export["tokens"].values()) == 100_000
+    assert "requested_tokens=100000" in export["text"]
 
 
 @pytest.mark.parametrize(

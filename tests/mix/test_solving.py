@@ -85,6 +85,15 @@ def test_the_predicted_gain_is_corrected_and_its_interval_covers_the_truth() -> 
     assert abs(corrected) < max(abs(plain), 0.01)
 
 
+def test_a_mix_gains_nothing_over_itself() -> None:
+    natural = as_vector(natural_weights(TOKENS), NAMES)
+    shares = {name: SourceLimits(fixed=float(share)) for name, share in zip(NAMES, natural, strict=True)}
+    solution = solve(problem(limits=limits_of(Constraints(sources=shares), TOKENS, None)))
+    assert np.allclose(solution.weights, natural)
+    assert solution.gain == (0.0, 0.0, 0.0)
+    assert solution.gain_over_uniform[1] < solution.gain_over_uniform[2]
+
+
 def test_groups_and_buckets_are_solved_within_their_limits() -> None:
     traits = {"code": Traits(), "math": Traits("science"), "papers": Traits("science"), "web": Traits()}
     limits = limits_of(Constraints(groups={"science": GroupLimits(fixed=0.25)}, sources={"web": SourceLimits(max=0.5)}), TOKENS, None, traits)

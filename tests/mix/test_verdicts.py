@@ -23,6 +23,7 @@ from curate.mix.table import predictions_csv, read_ratios, read_swarm
 from curate.mix.verdict import compare
 from curate.specs.load import load_spec
 from curate.specs.mix import SolvedMix, SolvedScore, SolvedSource
+from curate.verbs.mix_tables import print_result
 
 
 def scores(shift: float, seed: int, items: int = 60, item_noise: float = 0.0, salt: int = 0) -> pa.Table:
@@ -186,15 +187,29 @@ def test_megatron_gets_weights_and_prefixes(exported: Path) -> None:
 
 def test_yaml_forms_have_the_keys_that_their_trainers_read(exported: Path) -> None:
     olmo = yaml.safe_load(export_mix(exported, "olmo-core").text)
-    assert olmo["requested_tokens"] == 1001
-    assert sum(entry["target_ratio"] for entry in olmo["source_list"]["sources"]) == 1.0
-    assert olmo["source_list"]["sources"][0] == {
+    assert list(olmo) == ["sources"]  # what SourceMixtureList.from_yaml reads
+    assert sum(entry["target_ratio"] for entry in olmo["sources"]) == 1.0
+    assert olmo["sources"][0] == {
         "source_name": "a b", "target_ratio": 0.333333, "paths": ["data/a b/*.npy"], "max_repetition_ratio": 1.0,
     }  # fmt: skip
     streams = yaml.safe_load(export_mix(exported, "streaming", "s3://here/{source}").text)["streams"]
     assert streams["web.high"] == {"local": "s3://here/web.high", "proportion": 0.666667}
     nanosets = yaml.safe_load(export_mix(exported, "nanotron").text)["data"]["dataset"]
     assert nanosets == {"dataset_folder": ["data/a b", "data/web.high"], "dataset_weights": [0.333333, 0.666667]}
+
+
+def test_olmo_core_finds_enough_tokens_of_each_source_however_its_numbers_round(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        available, repeats = int(random.integers(1, 10 ** random.integers(1, 12))), round(float(random.uniform(0.1, 6)), 6)
+        mix = solved({"code": 0.400001, "web": 0.599999}, target_tokens=max(1, int(available * repeats / 0.400001)))
+        source = msgspec.structs.replace(mix.weights["code"], available_tokens=available, repeats=round(repeats, 3))
+        path = tmp_path / "m.solved.yaml"
+        path.write_text(solved_text(msgspec.structs.replace(mix, weights=mix.weights | {"code": source})), encoding="utf-8")
+        code = yaml.safe_load(export_mix(path, "olmo-core").text)["sources"][0]
+        needed = int(mix.target_tokens * code["target_ratio"])
+        assert int(available * code["max_repetition_ratio"]) >= needed
+        assert code["max_repetition_ratio"] <= max(1.0, needed / available + 0.0201)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -248,6 +263,9 @@ def test_the_difference_is_of_the_weights_that_are_kept_and_says_what_else_diffe
     after = msgspec.structs.replace(before, keep="natural", weights=natural, target_tokens=2_000_000, scores={"code": before.scores["docs"]})
     found = diff_mixes(before, after)
     assert [row["outside_interval"] for row in found["weights"]] == [True, True]
+    kept = diff_mixes(before, msgspec.structs.replace(after, scores=before.scores))
+    assert [(row["before"], row["after"]) for row in kept["scores"]] == [(1.4, 1.5)]  # predicted for the natural mix
+    assert not any(row["outside_interval"] for row in diff_mixes(after, after)["weights"])
     lines = diff_lines(found)
     assert "  math: 30.00% → 50.00%  +20.00%" in lines
     assert lines[-4:] == [
@@ -255,4 +273,22 @@ def test_the_difference_is_of_the_weights_that_are_kept_and_says_what_else_diffe
         "verdict: better, as before",
         "what is kept: solved → natural",
         "target tokens: 1,001 → 2,000,000",
+    ]
+
+
+def test_what_was_confirmed_against_each_rival_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"suite": suite, "rival": rival, "mean": mean, "low": mean - 0.01, "high": mean + 0.01, "word": word}
+        for rival in ("natural", "uniform")
+        for suite, mean, word in (
+            ("all, relative", -0.02, "better"),
+            ("docs", -0.05, "better"),
+            ("code", 0.03, "worse"),
+            ("math", 0.0, "no_difference_shown"),
+        )
+    ]
+    print_result({"solved": msgspec.to_builtins(solved({"math": 0.3, "web": 0.7})), "comparison": rows, "verdict": "The solved mix is better."})
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "solved against uniform: bits per byte change by −2.00 % (95 % interval −3.00 % to −1.00 %); better on docs; worse on code",
+        "The solved mix is better.",
     ]
