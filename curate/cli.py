@@ -193,6 +193,8 @@ def run(arguments: argparse.Namespace) -> None:
     mix_verdict = folder / "mix" / "verdict.txt"
     if mix_verdict.is_file():
         print("\n" + mix_verdict.read_text(encoding="utf-8").strip())
+    for phase in sorted((folder / "mix").glob("phases/*/verdict.txt")):
+        print(f"\nphase {phase.parent.name}\n" + phase.read_text(encoding="utf-8").strip())
     say(f"\nreport: {folder / 'report.html'}")
 
 

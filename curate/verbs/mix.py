@@ -226,9 +226,11 @@ def confirm(arguments: argparse.Namespace) -> None:
     from curate.verbs.mix_tables import print_json, print_result, read_result
 
     spec = _up_to("confirm", arguments)
-    result = read_result(arguments.output)
+    result = read_result(arguments.output, [phase.name for phase in spec.phases])
     print_json(result) if arguments.json else print_result(result)
     say(f"the solved mix: {arguments.output / f'{spec.name}.solved.yaml'}")
+    for phase in spec.phases:
+        say(f"the solved mix of {phase.name}: {arguments.output / 'phases' / phase.name / f'{spec.name}-{phase.name}.solved.yaml'}")
     say(f"the report: {write_mix_report(arguments.output)}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,11 @@ def read_proposal(folder: Path) -> Any:
     return _read(folder / "proposal.json", "no proposal", "run `curate mix solve` first")
 
 
-def read_result(folder: Path) -> Any:
-    """Read result.json."""
-    return _read(folder / "result.json", "no finished mix", "name RUN/mix of a finished run")
+def read_result(folder: Path, phases: Sequence[str] | None = None) -> Any:
+    """Read result.json; those of later phases are in it as `phases`, by name. `phases`: their names in order; null: sorted, what is in the folder."""
+    result = _read(folder / "result.json", "no finished mix", "name RUN/mix of a finished run")
+    names = sorted(path.parent.name for path in folder.glob("phases/*/result.json")) if phases is None else phases
+    return result | ({"phases": {name: read_result(folder / "phases" / name, []) for name in names}} if names else {})
 
 
 def print_plan(found: dict[str, Any]) -> None:
@@ -144,6 +147,9 @@ def print_result(result: Row) -> None:
     for line in _against_others(result["comparison"]):
         print(line)
     print(result["verdict"])
+    for name, phase in result.get("phases", {}).items():
+        print(f"\nphase {name}")
+        print_result(phase)
 
 
 def _against_others(rows: list[Row]) -> list[str]:

@@ -32,6 +32,7 @@ from curate.specs.load import load_spec
 from curate.specs.mix import Mix, SolvedMix
 from curate.specs.workflow import Tokenize, Workflow
 from curate.tokens.stage import tokenize
+from curate.verbs.mix_tables import print_result, read_result
 from curate.workflow import Arguments, Project
 
 SPEC = """
@@ -299,7 +300,7 @@ def test_a_source_added_later_is_solved_with_the_old_ones_as_a_block(project: Pa
         run_mix(spec, dict(list(more.items())[:2]), project / "tokens/together/tokenizer.json", tmp_path / "same", Context(Inline()), print)
 
 
-def test_a_later_phase_starts_where_the_mix_ended_and_counts_what_was_read(project: Path, tmp_path: Path) -> None:
+def test_a_later_phase_starts_where_the_mix_ended_and_counts_what_was_read(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = SPEC.replace("target: {tokens: 20_000}", "target: {tokens: 12_000}")
     text += "phases:\n- {name: end, target: {tokens: 6_000}, min_document_tokens: 20, learning_rate: 3e-3}\n"
     solve(project, tmp_path / "mix", text, until="confirm")
@@ -318,6 +319,13 @@ def test_a_later_phase_starts_where_the_mix_ended_and_counts_what_was_read(proje
     begin = [report["losses"][0] for note in losses for report in note.values()]
     scratch = [note["reports"] for note in read_manifest(tmp_path / "mix/swarm/1/proxies").notes.values()]
     assert max(begin) < min(report["losses"][0] for note in scratch for report in note.values())  # it did not begin at random
+    found = read_result(tmp_path / "mix")
+    assert found["phases"]["end"]["solved"]["target_tokens"] == 6_000
+    capsys.readouterr()
+    print_result(found)
+    first_told, then_told = capsys.readouterr().out.split("\nphase end\n")
+    assert found["verdict"] in first_told
+    assert found["phases"]["end"]["verdict"] in then_told
 
 
 def test_what_was_read_counts_against_the_documents_that_it_was_read_from() -> None:
