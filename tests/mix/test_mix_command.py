@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from test_mix_stage import SPEC, outputs, project, receipts, trained
@@ -198,6 +199,11 @@ def test_what_looks_wrong_in_tables_is_said_with_the_result(
     rewritten(tables, "ratios.csv", "run,code,math,web", lambda row: row, 11)
     (tables / "metrics.csv").write_text("run,docs\n" + "\n".join(f"r{i},{1.5 + i / 10}" for i in range(11)) + "\n")
     assert told() == ["11 runs are few for 3 sources: 12 are usual, and with fewer intervals may be too narrow"]
+    few = read_tables(tables / "ratios.csv", tables / "metrics.csv", None)[0]
+    twice = msgspec.structs.replace(
+        few, runs=[*few.runs, *few.runs], mixes=np.vstack([few.mixes] * 2), scores={suite: np.tile(y, 2) for suite, y in few.scores.items()}
+    )
+    assert doubts(twice) == ["22 runs of 11 different mixes are few for 3 sources: 12 are usual, and with fewer intervals may be too narrow"]
     monkeypatch.chdir(tables)
     for verb in ([*FIT[:-1], "--law", "ridge"], ["solve", "--fit", "laws"]):
         assert main(["mix", *verb]) == 0
