@@ -387,6 +387,23 @@ def test_what_a_phase_cannot_do_is_said_before_anything_is_trained(project: Path
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (", constraints: {sources: {zz: {min: 0.1}}}}", r"bad.yaml:\d+: phase 'end': constraints name the source 'zz'.*\nhint: known: letters, sums"),
+        (", evals: {sums: {file: evals/sums.jsonl, weight: 0}}}", r"bad.yaml:14: phase 'end': all suites have weight 0: .* at phases\[0\]"),
+    ],
+)
+def test_a_phase_that_cannot_be_solved_is_refused_with_the_spec(project: Path, tmp_path: Path, text: str, message: str) -> None:
+    own = f"sources: {{letters: {project}/tokens/letters, sums: {project}/tokens/sums}}\ntokenizer: {project}/tokens/together/tokenizer.json\n"
+    (project / "mixes/bad.yaml").write_text(SPEC + own + PHASE + text + "\n")
+    with pytest.raises(SpecError, match=message):
+        estimate(project / "mixes/bad.yaml")
+    if "zz" in text:  # whose sources are those of a workflow
+        with pytest.raises(SpecError, match=r"phases.end: constraints.sources: constraints name the source 'zz'.*\nhint: known: letters, sums"):
+            solve(project, tmp_path / "mix", SPEC + PHASE + text + "\n", "bad", "train")
+
+
 def test_rivals_of_other_sources_are_refused_before_anything_is_trained(project: Path, tmp_path: Path) -> None:
     one = {"weight": 0.5, "solved": 0.5, "low": 0.4, "high": 0.6, "natural": 0.5, "available_tokens": 9, "repeats": 1.0}
     facts = {"name": "old", "verdict": "better", "keep": "solved", "target_tokens": 9, "scores": {}, "predicted_gain": (0.1, 0.0, 0.2)}
