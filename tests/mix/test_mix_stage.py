@@ -438,6 +438,17 @@ def test_a_phase_without_the_sources_of_a_group_has_no_limit_for_it() -> None:
     assert len(flow.plan_runs(setting)) == 11
 
 
+def test_a_phase_names_whole_sources_and_the_hint_does_too() -> None:
+    text = {"name": "m", "target": {"tokens": 100_000}, "evals": {"docs": "x"}}
+    tokens = {"books": 1_000_000, "web.bad": 1_000_000, "web.good": 1_000_000}
+    traits = {"books": Traits(), "web.bad": Traits(source="web"), "web.good": Traits(source="web", rank=1)}
+    data = Data({name: [] for name in tokens}, tokens, dict.fromkeys(tokens, ""), traits, Path("x"), {})
+    for name, hint in {"web.good": "it is a bucket of web, .*: name 'web'", "web.goo": "did you mean 'web'", "bookz": "did you mean 'books'"}.items():
+        spec = msgspec.convert(text | {"phases": [{"name": "end", "target": {"tokens": 1_000}, "sources": ["books", name]}]}, Mix)
+        with pytest.raises(SpecError, match=rf"phases.end.sources: the mix has no source '{name}'\nhint: {hint}"):
+            stage.plan_phases(spec, Path("m.yaml"), data, {})
+
+
 def phased(phase: dict[str, Any], **more: Any) -> tuple[Setting, Data]:
     """Plan one phase of a mix of two sources, of which there are 2,000 tokens."""
     text = {"name": "m", "target": {"tokens": 7_000}, "evals": {"docs": "x"}, "phases": [{"name": "end", **phase}], **more}
