@@ -139,7 +139,9 @@ def in_phase(spec: Mix, data: Data, phase: Phase, spec_file: Path) -> tuple[Mix,
     kept = [leaf for leaf in data.folders if source[leaf] in names]
     unknown = sorted(names - set(source.values()))
     if unknown:
-        raise SpecError(f"the mix has no source '{unknown[0]}'", where=f"phases.{phase.name}.sources", hint=nearest(unknown[0], list(data.folders)))
+        of = source.get(unknown[0])  # a bucket is no source, but belongs to one
+        hint = f"it is a bucket of {of}, whose buckets take part together: name '{of}'" if of else nearest(unknown[0], sorted(set(source.values())))
+        raise SpecError(f"the mix has no source '{unknown[0]}'", where=f"phases.{phase.name}.sources", hint=hint)
     if len(kept) < 2:
         raise SpecError("a phase needs two sources or more", where=f"phases.{phase.name}.sources")
     counts = {leaf: data.tokens[leaf] for leaf in kept}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ BYTES_PER_PARAMETER = 16  # weight, gradient and two moments, in float32
 def estimate(spec_file: Path) -> dict[str, Any]:
     """Return what `curate mix run` would train, and for how long on all cores, or GPUs, of this machine: {summary, runs}.
 
-    Trains a few steps on noise. Later phases are checked, but neither they nor further rounds of a sequential swarm are counted.
+    Trains a few steps on noise. Later phases are checked, but not counted. What further rounds of a sequential swarm may cost stands apart.
     """
     from curate.mix.model import flops_per_token, num_parameters
     from curate.tokens.tokenizer import Encoder
@@ -41,17 +42,19 @@ def estimate(spec_file: Path) -> dict[str, Any]:
         flops += count * tokens * flops_per_token(shape, proxy.context)
         seconds += count * tokens / _tokens_per_second(shape, spec.swarm.group, count)
         most = max(most, num_parameters(shape))
+    further = _further(setting, runs)
     summary = {
         "sources": ", ".join(f"{name} ({count:,} tokens)" for name, count in sorted(data.tokens.items())),
         "suites": ", ".join(sorted(data.suites)),
         "proxies in the swarm": len(runs),
-        "further runs, at most": _further(spec, len(runs)),
+        "further runs, at most": further,
         "proxies to confirm": confirm,
         "parameters of the largest proxy": most,
         "tokens in all": sum(count * tokens for count, _, tokens in parts),
         "floating-point operations": f"{flops:.3g}",
         "memory of a worker": f"about {(400e6 + most * BYTES_PER_PARAMETER + 4 * spec.proxy.tokens) / 1e6:,.0f} MB",
         f"minutes on this machine{', at most' if num_gpus() else ''}": round(seconds / 60, 1),
+        **(_cost_of_further(setting, further, vocab) if further else {}),
         "later phases, not counted": len(spec.phases),
         "natural": "; ".join(baseline(setting)[1]),
     }
@@ -75,7 +78,27 @@ def _tokens_per_second(shape: dict[str, Any], group: int | None, count: int) -> 
         return torch.cuda.device_count() * throughput.tokens_per_second(shape, size, how)
 
 
-def _further(spec: Mix, planned: int) -> int:
-    if spec.swarm.batch is None:
+def _further(setting: Setting, planned: list[flow.Run]) -> int:
+    """Return how many runs may follow those that are planned, at most."""
+    swarm = setting.spec.swarm
+    if swarm.batch is None:
         return 0
-    return max(0, (spec.swarm.max_runs or 0) - planned) or spec.swarm.batch
+    return max(0, flow.most_runs(setting) - len([run for run in planned if run["seed"] == swarm.seed]))
+
+
+def _cost_of_further(setting: Setting, count: int, vocab: int) -> dict[str, Any]:
+    """Return rows of what `count` further runs would cost, were the swarm never to stop before.
+
+    Rounds follow each other, so that a round of fewer runs than there are cores, or GPUs, leaves some of them without work.
+    """
+    from curate.mix.model import flops_per_token
+
+    spec = setting.spec
+    shape, at_once, workers = resolved(spec.proxy) | {"vocab": vocab}, min(spec.swarm.batch or count, count), num_gpus() or os.cpu_count() or 1
+    waves = -(-count // at_once) * -(-at_once // workers)  # in each, every worker trains one run or none
+    seconds = waves * workers * spec.proxy.tokens / _tokens_per_second(shape, spec.swarm.group, at_once)
+    return {
+        "tokens of further runs, at most": count * spec.proxy.tokens,
+        "floating-point operations of further runs, at most": f"{count * spec.proxy.tokens * flops_per_token(shape, spec.proxy.context):.3g}",
+        "minutes of further runs, at most": math.ceil(seconds / 6) / 10,
+    }

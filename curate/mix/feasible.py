@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 TINY = 1e-9
+WAYS_OUT = {  # kind of a limit → what to do where it allows too little
+    "repeats": "raise max_repeats, lower target.tokens",
+    "upsampling": "raise max_upsampling, lower target.tokens",
+    "fixed": "raise a fixed share",
+    "max": "raise a maximum",
+    "synthetic": "raise max_synthetic",
+}
 NOTHING = 1e-6  # a share inside a logarithm is at least this
 
 
@@ -227,13 +234,24 @@ def _check_sums(limits: Limits) -> None:
         raise SpecError(
             f"the highest shares allowed add up to {limits.high.sum():.3g}, less than 1: {', '.join(shares)}",
             where="constraints",
-            hint="raise max_repeats, lower target.tokens, or add sources",
+            hint=_way_out({_ceiling(limits, i).kind.removeprefix("group_") for i in range(len(limits.names))}),
         )
 
 
-def _why(limits: Limits, i: int) -> str:
+def _way_out(kinds: set[str]) -> str:
+    """Return the hint where limits of these kinds allow too little."""
+    ways = ", ".join(way for kind, way in WAYS_OUT.items() if kind in kinds)
+    return f"{ways}, or add sources"
+
+
+def _ceiling(limits: Limits, i: int) -> Limit:
+    """Return the part that gives share `i` its upper bound."""
     ceilings = [p for p in limits.parts if p.row[i] > 0 and len(np.flatnonzero(p.row)) == 1]
-    part = min(ceilings, key=lambda p: p.top / p.row[i])
+    return min(ceilings, key=lambda p: p.top / p.row[i])
+
+
+def _why(limits: Limits, i: int) -> str:
+    part = _ceiling(limits, i)
     if part.kind not in ("repeats", "upsampling"):
         return part.kind
     return part.label.split("(")[1].split(" of ")[0] + (", less what earlier phases read" if "earlier phases" in part.label else "")

@@ -50,10 +50,15 @@ def plan_runs(setting: Setting) -> list[Run]:
     return runs + [_run(setting, f"repeat-{i + 1}", mixes[0], swarm.seed + 1 + i, proxy) for i in range(swarm.replicates)]
 
 
+def most_runs(setting: Setting) -> int:
+    """Return how many runs a sequential swarm may have in all; repeats of the natural mix under other seeds do not count."""
+    return setting.spec.swarm.max_runs or 10 * (len(coordinates(setting.leaves, setting.kept)[0]) + 1)
+
+
 @one_thread()
 def plan_round(setting: Setting, problem: solve.Problem, repeats: Mapping[str, Array], num_runs: int) -> dict[str, Any]:
     """Return the next runs of a sequential swarm, none when it is to stop, and why: {runs, expected_gain, noise, why}."""
-    most = setting.spec.swarm.max_runs or 10 * (len(problem.names) + 1)
+    most = most_runs(setting)
     count = min(setting.spec.swarm.batch or 0, most - num_runs)
     solution = solve.solve(problem)
     rule = sequential.should_stop(problem, repeats, solution)

@@ -214,6 +214,10 @@ class Phase(Spec, frozen=True, kw_only=True):
     learning_rate: AboveZero | None = None  # at its peak; null: the proxy's
     constraints: Constraints | None = None  # null: those of the mix
 
+    def __post_init__(self) -> None:
+        if self.evals and sum(suite.weight for suite in self.suites.values()) <= 0:
+            raise ValueError(f"phase '{self.name}': all suites have weight 0: there is nothing to optimize")
+
     @property
     def suites(self) -> dict[str, Eval]:
         """The suites, with a plain path read as `{file: path}`."""
@@ -254,10 +258,12 @@ class Mix(Spec, frozen=True, kw_only=True):
             raise ValueError(f"unknown objective '{self.objective}'\nhint: known: {', '.join(OBJECTIVES)}")
         if len(self.sources) == 1:
             raise ValueError("one source alone needs no mix")
-        if self.sources:
-            for name in self.constraints.sources:
+        limits = [("", self.constraints), *((f"phase '{phase.name}': ", phase.constraints) for phase in self.phases if phase.constraints is not None)]
+        for whose, constraints in limits if self.sources else ():
+            for name in constraints.sources:
                 if name not in self.sources:
-                    raise ValueError(f"constraints name the source '{name}', which is not in sources\nhint: known: {', '.join(self.sources)}")
+                    known = ", ".join(self.sources)
+                    raise ValueError(f"{whose}constraints name the source '{name}', which is not in sources\nhint: known: {known}")
         if len({phase.name for phase in self.phases}) != len(self.phases):
             raise ValueError("two phases have the same name")
         if self.phases and self.confirm.proxy is not None and self.confirm.proxy.shape != self.proxy.shape:

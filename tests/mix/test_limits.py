@@ -46,6 +46,26 @@ def test_limits_of_single_sources_that_exclude_each_other_are_named() -> None:
         natural_weights({**TOKENS, "math": 0})
 
 
+@pytest.mark.parametrize(
+    ("target", "sources", "hint"),
+    [
+        (10_000_000, {}, "raise max_repeats, lower target.tokens, or add sources"),
+        (100_000, {name: SourceLimits(fixed=0.24) for name in NAMES}, "raise a fixed share, or add sources"),
+        (100_000, {name: SourceLimits(max=0.2) for name in NAMES}, "raise a maximum, or add sources"),
+        (
+            100_000,
+            {name: SourceLimits(fixed=0.2) for name in NAMES[1:]} | {"code": SourceLimits(max=0.3)},
+            "raise a fixed share, raise a maximum, or add sources",
+        ),
+        (10_000_000, {"web": SourceLimits(max=0.1)}, "raise max_repeats, lower target.tokens, raise a maximum, or add sources"),
+    ],
+)
+def test_the_hint_names_the_limits_that_allow_too_little(target: int, sources: dict[str, SourceLimits], hint: str) -> None:
+    with pytest.raises(SpecError, match="the highest shares allowed add up to .*, less than 1") as caught:
+        limits_of(constraints(**sources), TOKENS, target)
+    assert caught.value.hint == hint
+
+
 def test_of_many_limits_only_those_that_exclude_each_other_are_named() -> None:
     given_limits = Constraints(
         sources={"code": SourceLimits(max=0.3), "math": SourceLimits(min=0.02), "web": SourceLimits(max=0.9)},

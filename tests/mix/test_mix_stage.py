@@ -279,6 +279,44 @@ def test_a_sequential_swarm_adds_rounds_until_its_rule_stops_it(project: Path, t
     assert receipts(tmp_path / "mix") == before
 
 
+def planned(project: Path, swarm: str) -> dict[str, Any]:
+    """Return the summary of `curate mix plan` for the mix of this module with another swarm."""
+    own = f"sources: {{letters: {project}/tokens/letters, sums: {project}/tokens/sums}}\ntokenizer: {project}/tokens/together/tokenizer.json\n"
+    (project / "mixes/further.yaml").write_text(SPEC.replace("{runs: 6, replicates: 1}", swarm) + own)
+    summary: dict[str, Any] = estimate(project / "mixes/further.yaml")["summary"]
+    return summary
+
+
+@pytest.mark.parametrize(("more", "most"), [("", 30 - 5), (", max_runs: 8", 8 - 5), (", max_runs: 4", 0)])
+def test_a_plan_says_how_many_runs_may_follow_and_what_they_cost(project: Path, monkeypatch: pytest.MonkeyPatch, more: str, most: int) -> None:
+    monkeypatch.setattr("curate.mix.estimate._tokens_per_second", lambda *_: 3072 / 60)  # a run a minute, on all cores together
+    monkeypatch.setattr("curate.mix.estimate.num_gpus", lambda: 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    found = planned(project, f"{{runs: 5, replicates: 1, batch: 3{more}}}")
+    assert found.get("further runs, at most", 0) == most
+    further = [row for row in found if "of further runs" in row]
+    assert found["tokens in all"] == (6 + 4) * 3072 and len(further) == (3 if most else 0)
+    if most:
+        assert found["tokens of further runs, at most"] == most * 3072
+        each = float(found["floating-point operations"]) / 10
+        assert float(found["floating-point operations of further runs, at most"]) == pytest.approx(most * each, rel=0.01)
+        assert found["minutes of further runs, at most"] == -(-most // 3) * 4  # rounds of three runs, two by two: as long as four
+
+
+def test_a_round_has_as_many_runs_as_the_plan_says_may_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three sources, so 40 runs at most."""
+    rule = msgspec.defstruct("Rule", [("stop", bool, False), ("expected_gain", float, 1.0), ("noise", float, 0.1), ("why", str, "go on")])
+    monkeypatch.setattr(flow.solve, "solve", lambda _: None)
+    monkeypatch.setattr(flow.sequential, "should_stop", lambda *_: rule())
+    monkeypatch.setattr(flow.sequential, "propose_runs", lambda _, count, __: [np.full(3, 1 / 3)] * count)
+    spec = msgspec.convert(LIMITED | {"swarm": {"batch": 6}}, Mix)
+    setting = Setting(spec, {"a": 30_000, "b": 20_000, "c": 25_000}, dict.fromkeys("abc", Traits()))
+    problem: Any = None
+    assert [len(flow.plan_round(setting, problem, {}, done)["runs"]) for done in (12, 36, 40, 41)] == [6, 4, 0, 0]
+    assert flow.most_runs(setting) == 40
+    assert flow.most_runs(msgspec.structs.replace(setting, kept={"a": 0.5, "b": 0.5})) == 30  # two coordinates
+
+
 def test_a_source_added_later_is_solved_with_the_old_ones_as_a_block(project: Path, tmp_path: Path) -> None:
     solve(project, tmp_path / "mix")
     folder = project / "mixes"
@@ -357,6 +395,23 @@ def test_what_a_phase_cannot_do_is_said_before_anything_is_trained(project: Path
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (", constraints: {sources: {zz: {min: 0.1}}}}", r"bad.yaml:\d+: phase 'end': constraints name the source 'zz'.*\nhint: known: letters, sums"),
+        (", evals: {sums: {file: evals/sums.jsonl, weight: 0}}}", r"bad.yaml:14: phase 'end': all suites have weight 0: .* at phases\[0\]"),
+    ],
+)
+def test_a_phase_that_cannot_be_solved_is_refused_with_the_spec(project: Path, tmp_path: Path, text: str, message: str) -> None:
+    own = f"sources: {{letters: {project}/tokens/letters, sums: {project}/tokens/sums}}\ntokenizer: {project}/tokens/together/tokenizer.json\n"
+    (project / "mixes/bad.yaml").write_text(SPEC + own + PHASE + text + "\n")
+    with pytest.raises(SpecError, match=message):
+        estimate(project / "mixes/bad.yaml")
+    if "zz" in text:  # whose sources are those of a workflow
+        with pytest.raises(SpecError, match=r"phases.end: constraints.sources: constraints name the source 'zz'.*\nhint: known: letters, sums"):
+            solve(project, tmp_path / "mix", SPEC + PHASE + text + "\n", "bad", "train")
+
+
 def test_rivals_of_other_sources_are_refused_before_anything_is_trained(project: Path, tmp_path: Path) -> None:
     one = {"weight": 0.5, "solved": 0.5, "low": 0.4, "high": 0.6, "natural": 0.5, "available_tokens": 9, "repeats": 1.0}
     facts = {"name": "old", "verdict": "better", "keep": "solved", "target_tokens": 9, "scores": {}, "predicted_gain": (0.1, 0.0, 0.2)}
@@ -389,6 +444,17 @@ def test_a_phase_without_the_sources_of_a_group_has_no_limit_for_it() -> None:
     ((setting, _),) = stage.plan_phases(spec, Path("m.yaml"), data, {})
     assert setting.spec.constraints.groups == {} and spec.constraints.groups
     assert len(flow.plan_runs(setting)) == 11
+
+
+def test_a_phase_names_whole_sources_and_the_hint_does_too() -> None:
+    text = {"name": "m", "target": {"tokens": 100_000}, "evals": {"docs": "x"}}
+    tokens = {"books": 1_000_000, "web.bad": 1_000_000, "web.good": 1_000_000}
+    traits = {"books": Traits(), "web.bad": Traits(source="web"), "web.good": Traits(source="web", rank=1)}
+    data = Data({name: [] for name in tokens}, tokens, dict.fromkeys(tokens, ""), traits, Path("x"), {})
+    for name, hint in {"web.good": "it is a bucket of web, .*: name 'web'", "web.goo": "did you mean 'web'", "bookz": "did you mean 'books'"}.items():
+        spec = msgspec.convert(text | {"phases": [{"name": "end", "target": {"tokens": 1_000}, "sources": ["books", name]}]}, Mix)
+        with pytest.raises(SpecError, match=rf"phases.end.sources: the mix has no source '{name}'\nhint: {hint}"):
+            stage.plan_phases(spec, Path("m.yaml"), data, {})
 
 
 def phased(phase: dict[str, Any], **more: Any) -> tuple[Setting, Data]:
