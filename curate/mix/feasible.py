@@ -240,8 +240,7 @@ def _check_sums(limits: Limits) -> None:
 
 def _way_out(kinds: set[str]) -> str:
     """Return the hint where limits of these kinds allow too little."""
-    ways = ", ".join(way for kind, way in WAYS_OUT.items() if kind in kinds)
-    return f"{ways}, or add sources"
+    return ", ".join(way for kind, way in WAYS_OUT.items() if kind in kinds) + ", or add sources"
 
 
 def _ceiling(limits: Limits, i: int) -> Limit:
