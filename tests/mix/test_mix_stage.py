@@ -477,6 +477,12 @@ def test_a_folder_in_two_sources_is_refused_before_anything_is_trained(project: 
     assert not (tmp_path / "mix").exists()
 
 
+def test_typed_tokens_of_a_source_that_is_counted_are_refused(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"typed.yaml: sources.sums: `tokens` is for tables from elsewhere alone\nhint: the tokens of a source"):
+        solve(project, tmp_path / "mix", SPEC + "sources: {letters: {}, sums: {tokens: 5000}}\n", "typed", "train")
+    assert not (tmp_path / "mix").exists()
+
+
 def test_a_folder_that_one_source_names_twice_counts_once_and_one_within_another_is_no_repetition(project: Path, tmp_path: Path) -> None:
     (tmp_path / "letters").symlink_to(project / "tokens/letters")
     shutil.copytree(project / "tokens/sums", tmp_path / "sums")
