@@ -46,10 +46,7 @@ def gather(spec: Mix, spec_file: Path, tokens: Mapping[str, Path], tokenizer: Pa
         raise SpecError("there is no tokenizer", where="tokenizer", hint="name the tokenizer.json that the token shards were made with")
     folders = folders_of(leaves(spec, list(tokens)), tokens, spec_file)
     manifests = {leaf: [read_manifest(folder) for folder in found] for leaf, found in folders.items()}
-    counts = {leaf: sum(_num_tokens(manifest) for manifest in found) for leaf, found in manifests.items()}
-    empty = sorted(leaf for leaf, count in counts.items() if count == 0)
-    if empty:
-        raise InputError(f"no tokens in {', '.join(empty)}", where="sources", hint="they must be folders that a tokenize step wrote")
+    counts = count(manifests)
     contents = {leaf: json.dumps([manifest.files for manifest in found], sort_keys=True) for leaf, found in manifests.items()}
     return Data(folders, counts, contents, traits_of(spec, folders), tokenizer, find_suites(spec.suites, spec_file))
 
@@ -135,8 +132,13 @@ def _folders(patterns: list[str], leaf: str, root: Path, beside: Path) -> list[P
     return list(first.values())
 
 
-def _num_tokens(manifest: Manifest) -> int:
-    return sum(int(note.get("num_tokens", 0)) for note in manifest.notes.values())
+def count(manifests: Mapping[str, list[Manifest]]) -> dict[str, int]:
+    """Return leaf → tokens in its folders, whose manifests these are. Raises InputError for leaves without any."""
+    counts = {leaf: sum(int(note.get("num_tokens", 0)) for one in found for note in one.notes.values()) for leaf, found in manifests.items()}
+    empty = sorted(leaf for leaf, tokens in counts.items() if tokens == 0)
+    if empty:
+        raise InputError(f"no tokens in {', '.join(empty)}", where="sources", hint="they must be folders that a tokenize step wrote")
+    return counts
 
 
 def find_suites(evals: Mapping[str, Eval], spec_file: Path) -> dict[str, dict[str, Any]]:
