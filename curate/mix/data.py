@@ -44,14 +44,9 @@ def gather(spec: Mix, spec_file: Path, tokens: Mapping[str, Path], tokenizer: Pa
         tokenizer = resolve(spec.tokenizer, root, beside)
     if tokenizer is None or not tokenizer.is_file():
         raise SpecError("there is no tokenizer", where="tokenizer", hint="name the tokenizer.json that the token shards were made with")
-    folders: dict[str, list[Path]] = {}
-    for leaf, patterns in leaves(spec, list(tokens)).items():
-        folders[leaf] = [tokens[leaf]] if patterns is None else _folders(patterns, leaf, root, beside)
+    folders = folders_of(leaves(spec, list(tokens)), tokens, spec_file)
     manifests = {leaf: [read_manifest(folder) for folder in found] for leaf, found in folders.items()}
-    counts = {leaf: sum(_num_tokens(manifest) for manifest in found) for leaf, found in manifests.items()}
-    empty = sorted(leaf for leaf, count in counts.items() if count == 0)
-    if empty:
-        raise InputError(f"no tokens in {', '.join(empty)}", where="sources", hint="they must be folders that a tokenize step wrote")
+    counts = count(manifests)
     contents = {leaf: json.dumps([manifest.files for manifest in found], sort_keys=True) for leaf, found in manifests.items()}
     return Data(folders, counts, contents, traits_of(spec, folders), tokenizer, find_suites(spec.suites, spec_file))
 
@@ -101,6 +96,26 @@ def traits_of(spec: Mix, leaves: Mapping[str, Any]) -> dict[str, Traits]:
     return found
 
 
+def folders_of(named: Mapping[str, list[str] | None], tokens: Mapping[str, Path], spec_file: Path) -> dict[str, list[Path]]:
+    """Return leaf → folders of token shards, for leaves as `leaves` returns them; `tokens` has those of the workflow's sources.
+
+    Raises SpecError for a folder that is not there, and InputError for one that two leaves have: its tokens would be counted twice, and read
+    twice as often as the limits say. Folders are the same where they lead to the same place. One within another is no repetition: the tokens
+    of a folder are those of the shards that lie in it.
+    """
+    root, beside = root_of(spec_file), spec_file.resolve().parent
+    found: dict[str, list[Path]] = {}
+    leaf_of: dict[Path, str] = {}
+    for leaf, patterns in named.items():
+        found[leaf] = [tokens[leaf]] if patterns is None else _folders(patterns, leaf, root, beside)
+        for folder in found[leaf]:
+            other = leaf_of.setdefault(folder.resolve(), leaf)
+            if other != leaf:
+                hint = "take it out of one of them: its tokens would be counted twice (a pattern may match more than was meant)"
+                raise InputError(f"{folder} belongs to both {other} and {leaf}", where=f"{spec_file}: sources", hint=hint)
+    return found
+
+
 def _folders(patterns: list[str], leaf: str, root: Path, beside: Path) -> list[Path]:
     found: list[Path] = []
     for pattern in patterns:
@@ -111,11 +126,19 @@ def _folders(patterns: list[str], leaf: str, root: Path, beside: Path) -> list[P
         if not matches:
             raise SpecError(f"no such folder: {path}", where=f"sources.{leaf}", hint="name a folder that a tokenize step wrote")
         found += matches
-    return list(dict.fromkeys(found))
+    first: dict[Path, Path] = {}  # a folder that is named twice counts once, whatever links lead to it
+    for folder in found:
+        first.setdefault(folder.resolve(), folder)
+    return list(first.values())
 
 
-def _num_tokens(manifest: Manifest) -> int:
-    return sum(int(note.get("num_tokens", 0)) for note in manifest.notes.values())
+def count(manifests: Mapping[str, list[Manifest]]) -> dict[str, int]:
+    """Return leaf → tokens in its folders, whose manifests these are. Raises InputError for leaves without any."""
+    counts = {leaf: sum(int(note.get("num_tokens", 0)) for one in found for note in one.notes.values()) for leaf, found in manifests.items()}
+    empty = sorted(leaf for leaf, tokens in counts.items() if tokens == 0)
+    if empty:
+        raise InputError(f"no tokens in {', '.join(empty)}", where="sources", hint="they must be folders that a tokenize step wrote")
+    return counts
 
 
 def find_suites(evals: Mapping[str, Eval], spec_file: Path) -> dict[str, dict[str, Any]]:

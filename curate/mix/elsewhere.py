@@ -23,7 +23,7 @@ from curate.engine import Context, Work, complete, make_plan
 from curate.errors import InputError, SpecError
 from curate.mix import flow
 from curate.mix.conclude import unconfirmed
-from curate.mix.data import leaves, sources_of, traits_of
+from curate.mix.data import count, folders_of, leaves, sources_of, traits_of
 from curate.mix.doubts import doubts, refuse_undetermined
 from curate.mix.fitted import FILES, LAWS, RATIOS, STORED, Fitted, edited, is_fit, laws_in, read_fit, says, tables_of, write_fit
 from curate.mix.law import SuiteLaw, check
@@ -32,7 +32,6 @@ from curate.mix.setting import Setting
 from curate.mix.solve import Problem
 from curate.mix.stored import gather_laws, laws_code, read_laws
 from curate.mix.table import Swarm, read_ratios, read_swarm
-from curate.project import resolve, root_of
 from curate.specs.load import load_spec, nearest, resolved
 from curate.specs.mix import Constraints, Mix, SolvedMix
 from curate.tasks import hash_of
@@ -193,15 +192,14 @@ def _tokens(spec: Mix, spec_file: Path) -> dict[str, int]:
         raise SpecError(
             "outside of a workflow a mix says how much there is of each source", where=where, hint="sources: {web: {tokens: 5_000_000_000}}"
         )
-    sources, root, beside = sources_of(spec, []), root_of(spec_file), spec_file.resolve().parent
+    sources = sources_of(spec, [])
+    named = leaves(spec, list(sources))
     found = {}
-    for leaf, folders in leaves(spec, list(sources)).items():
-        typed = sources[leaf].tokens if leaf in sources else None
-        if typed is not None:
-            found[leaf] = typed
-        elif folders is None:
+    for leaf in [leaf for leaf, patterns in named.items() if patterns is None]:
+        typed = sources[leaf].tokens
+        if typed is None:
             raise SpecError("how much is there of it?", where=f"{where}.{leaf}", hint="tokens: NUMBER, or shards: FOLDER")
-        else:
-            notes = [note for folder in folders for note in read_manifest(resolve(folder, root, beside)).notes.values()]
-            found[leaf] = sum(int(note.get("num_tokens", 0)) for note in notes)
+        found[leaf] = typed
+    here = {leaf: patterns for leaf, patterns in named.items() if patterns is not None}
+    found |= count({leaf: [read_manifest(folder) for folder in folders] for leaf, folders in folders_of(here, {}, spec_file).items()})
     return dict(sorted(found.items()))

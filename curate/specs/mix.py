@@ -48,6 +48,8 @@ class Source(Spec, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.buckets and (self.shards is not None or self.tokens is not None):
             raise ValueError("a source has either shards or buckets\nhint: the folders of the buckets are the source")
+        if self.shards is not None and self.tokens is not None:
+            raise ValueError("a source has either shards or tokens\nhint: shards are counted; tokens is for a source that is not here")
         if len(self.buckets) == 1:
             raise ValueError("one bucket alone is no order\nhint: name its folder under shards")
 
@@ -277,13 +279,17 @@ class Mix(Spec, frozen=True, kw_only=True):
 
 
 def check_own(spec: Mix, where: str) -> None:
-    """Raise SpecError for what a spec may only hold for tables of a swarm that was trained elsewhere: suites without a file, names that name none."""
+    """Raise SpecError for what only tables of a swarm that was trained elsewhere need: suites without a file, typed tokens, names that name none."""
     own = spec.sources if isinstance(spec.sources, dict) else {}
     for kind, names in (("sources", own), ("evals", spec.evals)):
         for name in names:
             if not re.fullmatch(NAME, name):
                 hint = "a source or suite of proxies that are trained here has a name of letters, digits, _ and -"
                 raise SpecError(f"'{name}' is a name for tables from elsewhere alone", where=f"{where}: {kind}", hint=hint)
+    for name, source in own.items():
+        if isinstance(source, Source) and source.tokens is not None:
+            hint = "the tokens of a source that proxies train on are counted; its shards, or a workflow, say where they are"
+            raise SpecError("`tokens` is for tables from elsewhere alone", where=f"{where}: sources.{name}", hint=hint)
     for at, suites in [("evals", spec.suites), *((f"phases.{phase.name}.evals", phase.suites) for phase in spec.phases)]:
         for name, suite in suites.items():
             if suite.file is None:

@@ -18,12 +18,13 @@ import pytest
 from test_mix_stage import SPEC, outputs, project, receipts, trained
 
 from curate.cli import main
+from curate.corpus import read_manifest
 from curate.errors import InputError, SpecError
 from curate.mix import export
 from curate.mix.data import gather
 from curate.mix.doubts import doubts
-from curate.mix.elsewhere import read_tables, refuse_overwriting, solve_fit
-from curate.mix.fitted import FILES
+from curate.mix.elsewhere import read_tables, refuse_overwriting, setting_of, solve_fit
+from curate.mix.fitted import FILES, read_fit
 from curate.mix.solved import write_solved
 from curate.specs.load import load_spec
 from curate.specs.mix import LAWS, Mix, SolvedMix
@@ -332,6 +333,26 @@ def test_a_spec_that_does_not_fit_the_tables_is_refused(tables: Path, old: str, 
         spec.replace(old, new).replace("{sources: {web: {min: 0.4}}}", "{}") if "forum" in new else spec.replace(old, new)
     )
     assert message in run("solve", "--fit", "laws", "--spec", "mine.yaml", cwd=tables, code=2).stderr
+
+
+def test_sources_that_are_counted_beside_tables_are_found_as_in_every_mix(tables: Path, project: Path) -> None:
+    run(*FIT, "--law", "ridge", cwd=tables)
+    fitted = read_fit(tables / "laws")
+    spec = project / "mixes/counted.yaml"
+    text = "name: mine\ntarget: {tokens: 10_000}\nevals: {sums: {}}\nsources: {code: 'tokens/lett*', math: tokens/sums, web: {tokens: 90_000}}\n"
+    spec.write_text(text)
+    notes = {name: read_manifest(project / "tokens" / name).notes.values() for name in ("letters", "sums")}
+    counts = {name: sum(note["num_tokens"] for note in found) for name, found in notes.items()}
+    assert setting_of(fitted, spec).tokens == {"code": counts["letters"], "math": counts["sums"], "web": 90_000}
+    spec.write_text(text.replace("tokens/lett*", "tokens/[ls]*"))
+    with pytest.raises(InputError, match=r"counted.yaml: sources: .*tokens/sums belongs to both code and math"):
+        setting_of(fitted, spec)
+    spec.write_text(text.replace("tokens/lett*", "tokens/none*"))
+    with pytest.raises(SpecError, match=r"sources.code: no such folder: .*tokens/none\*"):
+        setting_of(fitted, spec)
+    spec.write_text(text.replace("tokens/lett*", "docs/lett*"))
+    with pytest.raises(InputError, match="no tokens in code"):
+        setting_of(fitted, spec)
 
 
 def test_verbs_say_what_they_miss(tables: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (root / "mixes").mkdir()
     return root
+
+
+def third(project: Path, tmp_path: Path) -> Path:
+    """Return the token shards of a third source: a copy of the letters, since no folder may be in two sources."""
+    return shutil.copytree(project / "tokens/letters", tmp_path / "tokens/letters")
 
 
 def solve(project: Path, folder: Path, text: str = SPEC, name: str = "toy", until: str = "confirm") -> list[str]:
@@ -323,7 +329,7 @@ def test_a_source_added_later_is_solved_with_the_old_ones_as_a_block(project: Pa
     (folder / "toy.solved.yaml").write_text((tmp_path / "mix/toy.solved.yaml").read_text())
     (project / "evals/letters.jsonl").write_text('{"text": "a b c d e f g"}\n{"text": "j i h g f"}\n')
     solved = load_spec(folder / "toy.solved.yaml", SolvedMix)
-    more = {"letters": project / "tokens/letters", "sums": project / "tokens/sums", "again": project / "tokens/letters"}
+    more = {"letters": project / "tokens/letters", "sums": project / "tokens/sums", "again": third(project, tmp_path)}
     spec = folder / "more.yaml"
     spec.write_text(SPEC.replace("runs: 6", "runs: 5").replace("name: toy", "name: more") + "reuse: mixes/toy.solved.yaml\n")
     run_mix(spec, more, project / "tokens/together/tokenizer.json", tmp_path / "more", Context(Inline()), print, "solve")
@@ -421,7 +427,7 @@ def test_rivals_of_other_sources_are_refused_before_anything_is_trained(project:
     rival = SPEC.replace("confirm: {", "confirm: {against: [natural, mixes/less.solved.yaml], ")
     with pytest.raises(SpecError, match=r"bad.yaml: the rival 'less' is a mix of letters, maths, not of letters, sums\nhint: .*leave it out"):
         solve(project, tmp_path / "mix", rival, "bad", "train")
-    own = f"sources: {{letters: {project}/tokens/letters, sums: {project}/tokens/sums, more: {project}/tokens/letters}}\n"
+    own = f"sources: {{letters: {project}/tokens/letters, sums: {project}/tokens/sums, more: {third(project, tmp_path)}}}\n"
     own += f"tokenizer: {project}/tokens/together/tokenizer.json\n" + PHASE + ", sources: [letters, sums]}\n"
     spec = project / "mixes/bad.yaml"
     for other in ("old", "three"):
@@ -509,7 +515,7 @@ def test_quality_buckets_are_repeated_the_more_the_better_they_are(project: Path
     text += f"""
 sources:
   web: {{buckets: {{low: {project}/tokens/letters, high: {project}/tokens/sums}}}}
-  more: {{shards: "{project}/tokens/lett*", group: extra}}
+  more: {{shards: "{third(project, tmp_path).parent}/lett*", group: extra}}
 tokenizer: {project}/tokens/together/tokenizer.json
 """
     text = text.replace("constraints: {max_repeats: 8}", "constraints: {max_repeats: 8, groups: {extra: {max: 0.3}}}")
@@ -520,6 +526,52 @@ tokenizer: {project}/tokens/together/tokenizer.json
     assert sorted(mix.weights) == ["more", "web.high", "web.low"]
     assert mix.weights["web.low"].repeats <= mix.weights["web.high"].repeats + 1e-3 <= 7.01
     assert mix.weights["more"].weight <= 0.3 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [
+        ("{a: tokens/letters, b: tokens/sums, c: tokens/letters}", "tokens/letters belongs to both a and c"),
+        ("{a: tokens/letters, b: 'tokens/[ls]*'}", "tokens/letters belongs to both a and b"),
+        ("{a: tokens/letters, b: 'links/*'}", "links/again belongs to both a and b"),
+        ("{a: links/again, b: [tokens/sums, ./../tokens/letters]}", "tokens/letters belongs to both a and b"),
+        ("{a: tokens/sums, web: {buckets: {low: tokens/letters, high: tokens/../tokens/letters}}}", "belongs to both web.high and web.low"),
+    ],
+)
+def test_a_folder_in_two_sources_is_refused_before_anything_is_trained(project: Path, tmp_path: Path, sources: str, message: str) -> None:
+    (project / "links").mkdir(exist_ok=True)
+    if not (project / "links/again").exists():
+        (project / "links/again").symlink_to(project / "tokens/letters")
+    spec = project / "mixes/twice.yaml"
+    spec.write_text(SPEC + f"sources: {sources}\ntokenizer: tokens/together/tokenizer.json\n")
+    for attempt in (lambda: estimate(spec), lambda: run_mix(spec, {}, None, tmp_path / "mix", Context(Inline()), print, "train")):
+        with pytest.raises(InputError, match=message) as caught:
+            attempt()
+        assert "twice.yaml: sources" in str(caught.value) and "hint: take it out of one of them" in str(caught.value)
+    assert not (tmp_path / "mix").exists()
+
+
+def test_typed_tokens_of_a_source_that_is_counted_are_refused(project: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"typed.yaml: sources.sums: `tokens` is for tables from elsewhere alone\nhint: the tokens of a source"):
+        solve(project, tmp_path / "mix", SPEC + "sources: {letters: {}, sums: {tokens: 5000}}\n", "typed", "train")
+    assert not (tmp_path / "mix").exists()
+
+
+def test_a_folder_that_one_source_names_twice_counts_once_and_one_within_another_is_no_repetition(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "letters").symlink_to(project / "tokens/letters")
+    shutil.copytree(project / "tokens/sums", tmp_path / "sums")
+    shutil.copytree(project / "tokens/letters", tmp_path / "sums/within")
+    spec = project / "mixes/once.yaml"
+    tokens = {name: read_manifest(project / "tokens" / name).notes for name in ("letters", "sums")}
+    counts = {name: sum(note["num_tokens"] for note in notes.values()) for name, notes in tokens.items()}
+    spec.write_text(
+        SPEC
+        + f"sources: {{a: ['tokens/lett*', {tmp_path}/letters, tokens/letters], b: {tmp_path}/sums, c: {tmp_path}/sums/within}}\n"
+        + "tokenizer: tokens/together/tokenizer.json\n"
+    )
+    found = data.gather(load_spec(spec, Mix), spec, {}, None)
+    assert found.folders["a"] == [project / "tokens/letters"]
+    assert found.tokens == {"a": counts["letters"], "b": counts["sums"], "c": counts["letters"]}
 
 
 def test_a_project_whose_name_looks_like_a_pattern_has_tokens_of_its_own(tmp_path: Path) -> None:

@@ -88,6 +88,18 @@ def test_a_key_that_is_no_name_is_named(tmp_path: Path, lines: str, line: int, m
     assert caught.value.what.endswith(message)
 
 
+def test_a_source_whose_tokens_are_counted_and_typed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mix.yaml"
+    text = "name: m\nevals: {docs: x}\ntarget: {tokens: 3}\nsources:\n  a: x\n  b: {shards: y, tokens: 5000}\n"
+    path.write_text(text)
+    with pytest.raises(SpecError, match="a source has either shards or tokens") as caught:
+        load_spec(path, Mix)
+    assert caught.value.where == f"{path}:6" and caught.value.hint.startswith("shards are counted")
+    for key in ("shards: y, ", ", tokens: 5000"):
+        path.write_text(text.replace(key, ""))
+        assert len(load_spec(path, Mix).sources) == 2
+
+
 def test_an_empty_or_missing_spec_says_so(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="is empty"):
         load(tmp_path, "# nothing\n")
