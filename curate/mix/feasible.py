@@ -240,7 +240,8 @@ def _check_sums(limits: Limits) -> None:
 
 def _way_out(kinds: set[str]) -> str:
     """Return the hint where limits of these kinds allow too little."""
-    return ", ".join(way for kind, way in WAYS_OUT.items() if kind in kinds) + ", or add sources"
+    ways = [way for kind, way in WAYS_OUT.items() if kind in kinds]
+    return ", ".join([*ways, "or add sources" if ways else "add sources"])
 
 
 def _ceiling(limits: Limits, i: int) -> Limit:
