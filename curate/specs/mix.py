@@ -187,7 +187,7 @@ class Confirm(Spec, frozen=True, kw_only=True):
     seeds: Annotated[int, Meta(ge=2)] = 3  # of each mix
     proxy: Proxy | None = None  # a larger one, say; null: the swarm's
     tokens: Positive | None = None  # null: those of the proxy
-    against: list[str] = field(default_factory=lambda: ["natural"])  # what the solved mix is compared with: natural, uniform, solved mixes (.yaml)
+    against: list[str] = field(default_factory=lambda: ["natural", "uniform"])  # compared with: natural, uniform, solved mixes (.yaml)
 
     def __post_init__(self) -> None:
         for name in self.against:

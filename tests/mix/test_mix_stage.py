@@ -103,7 +103,7 @@ def test_the_source_that_helps_is_found_confirmed_and_written_down(project: Path
     assert "better than the natural one" in (tmp_path / "mix/verdict.txt").read_text()
     result = json.loads((tmp_path / "mix/result.json").read_text())
     assert [run["run"] for run in result["runs"]] == [*(f"run-00{i}" for i in range(6)), "repeat-1"]
-    assert {row["rival"] for row in result["comparison"]} == {"natural"}
+    assert {row["rival"] for row in result["comparison"]} == {"natural", "uniform"}
     for name in ("swarm/1/proxies", "swarm/1/scores/sums", "laws", "fit", "proposal", "confirm/proxies", "confirm/scores/sums"):
         assert verify(tmp_path / "mix" / name) == []
     solve(project, tmp_path / "again")
@@ -301,10 +301,10 @@ def test_a_plan_says_how_many_runs_may_follow_and_what_they_cost(project: Path, 
     found = planned(project, f"{{runs: 5, replicates: 1, batch: 3{more}}}")
     assert found.get("further runs, at most", 0) == most
     further = [row for row in found if "of further runs" in row]
-    assert found["tokens in all"] == (6 + 4) * 3072 and len(further) == (3 if most else 0)
+    assert found["tokens in all"] == (6 + 6) * 3072 and len(further) == (3 if most else 0)
     if most:
         assert found["tokens of further runs, at most"] == most * 3072
-        each = float(found["floating-point operations"]) / 10
+        each = float(found["floating-point operations"]) / 12
         assert float(found["floating-point operations of further runs, at most"]) == pytest.approx(most * each, rel=0.01)
         assert found["minutes of further runs, at most"] == -(-most // 3) * 4  # rounds of three runs, two by two: as long as four
 
