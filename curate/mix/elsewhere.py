@@ -177,7 +177,8 @@ def setting_of(fitted: Fitted, spec_file: Path) -> Setting:
             raise SpecError(what, where=f"{spec_file}: {key}", hint="leave it out, or `curate mix solve SPEC` without --fit")
     tokens = _tokens(spec, spec_file)
     if set(tokens) != set(fitted.swarm.sources):
-        differ = ", ".join(sorted(set(tokens) ^ set(fitted.swarm.sources)))
+        sides = {"spec": set(tokens) - set(fitted.swarm.sources), "swarm": set(fitted.swarm.sources) - set(tokens)}
+        differ = "; ".join(f"only the {side} has {', '.join(sorted(names))}" for side, names in sides.items() if names)
         raise SpecError(f"the spec and the swarm do not have the same sources: {differ}", where=f"{spec_file}: sources")
     for suite in spec.suites:
         if suite not in fitted.laws:

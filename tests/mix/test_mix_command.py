@@ -320,7 +320,7 @@ constraints: {max_repeats: 4, sources: {web: {min: 0.4}}}
     ("old", "new", "message"),
     [
         ("sums: sums.jsonl", "sum: sums.jsonl", "no law was fitted for the suite 'sum'\nhint: did you mean 'sums'?"),
-        ("web: {tokens: 90_000}", "forum: {tokens: 90_000}", "do not have the same sources: forum, web"),
+        ("web: {tokens: 90_000}", "forum: {tokens: 90_000}", "do not have the same sources: only the spec has forum; only the swarm has web"),
         ("math: {tokens: 10_000}", "math: {}", "sources.math: how much is there of it?"),
         ("{web: {min: 0.4}}", "{web: {min: 0.7}, code: {min: 0.5}}", "add up to 1.2, more than 1"),
     ],
