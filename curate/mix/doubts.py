@@ -27,17 +27,19 @@ def refuse_undetermined(swarm: Swarm, where: str) -> None:
     sources = len(swarm.sources)
     if sources < 2:
         raise InputError("a mix needs two sources or more", where=where, hint="the first column is the run id, the others are sources")
-    if _mixes(swarm) < sources + 2:
-        what = f"{_told(swarm)} cannot tell {sources} sources apart"
+    mixes = _mixes(swarm)
+    if mixes < sources + 2:
+        runs = f"{len(swarm.runs)} runs of " if mixes < len(swarm.runs) else ""
+        what = f"{runs}{mixes} different mix{'es' if mixes > 1 else ''} cannot tell {sources} sources apart"
         raise InputError(what, where=where, hint=f"{sources + 2} are the least, {_enough(sources)} are usual")
 
 
 def doubts(swarm: Swarm) -> list[str]:
     """Return what to say of a swarm that was trained elsewhere, a sentence each."""
-    found, least = [], _enough(len(swarm.sources))
-    if _mixes(swarm) < least:
-        told = f"{len(swarm.runs)} runs" if _mixes(swarm) == len(swarm.runs) else _told(swarm)
-        found.append(f"{told} are few for {len(swarm.sources)} sources: {least} are usual, and with fewer intervals may be too narrow")
+    found, runs, mixes, least = [], len(swarm.runs), _mixes(swarm), _enough(len(swarm.sources))
+    if mixes < least:
+        of = f" of {mixes} different mixes" if mixes < runs else ""
+        found.append(f"{runs} runs{of} are few for {len(swarm.sources)} sources: {least} are usual, and with fewer intervals may be too narrow")
     higher = [suite for suite in swarm.scores if _sounds_higher(suite)]
     if higher:
         found.append(f"{', '.join(higher)} sounds as if higher were better, and is taken to be better the lower it is")
@@ -52,12 +54,6 @@ def doubts(swarm: Swarm) -> list[str]:
 def _mixes(swarm: Swarm) -> int:
     """Return how many different mixes there are: what a run repeats tells of the noise only."""
     return len(np.unique(np.round(swarm.mixes, SAME), axis=0))
-
-
-def _told(swarm: Swarm) -> str:
-    mixes = _mixes(swarm)
-    runs = f"{len(swarm.runs)} runs of " if mixes < len(swarm.runs) else ""
-    return f"{runs}{mixes} different mix{'es' if mixes > 1 else ''}"
 
 
 def _enough(sources: int) -> int:

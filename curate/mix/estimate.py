@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from curate.mix.data import gather
 from curate.mix.setting import Setting, baseline
 from curate.mix.stage import kept_by, num_gpus, plan_phases, rivals_of
 from curate.specs.load import load_spec, resolved
-from curate.specs.mix import Mix
+from curate.specs.mix import Mix, Proxy
 
 BYTES_PER_PARAMETER = 16  # weight, gradient and two moments, in float32
 
@@ -36,11 +38,12 @@ def estimate(spec_file: Path) -> dict[str, Any]:
     confirm = spec.confirm.seeds * (1 + len(spec.confirm.rivals))
     larger = spec.confirm.proxy or spec.proxy
     parts = [(len(runs), spec.proxy, spec.proxy.tokens), (confirm, larger, spec.confirm.tokens or larger.tokens)]
+    speed = functools.cache(lambda proxy, at_once: _tokens_per_second(resolved(proxy) | {"vocab": vocab}, spec.swarm.group, at_once))
     flops, seconds, most = 0.0, 0.0, 0
     for count, proxy, tokens in parts:
         shape = resolved(proxy) | {"vocab": vocab}
         flops += count * tokens * flops_per_token(shape, proxy.context)
-        seconds += count * tokens / _tokens_per_second(shape, spec.swarm.group, count)
+        seconds += count * tokens / speed(proxy, count if num_gpus() else 1)
         most = max(most, num_parameters(shape))
     further = _further(setting, runs)
     summary = {
@@ -54,7 +57,7 @@ def estimate(spec_file: Path) -> dict[str, Any]:
         "floating-point operations": f"{flops:.3g}",
         "memory of a worker": f"about {(400e6 + most * BYTES_PER_PARAMETER + 4 * spec.proxy.tokens) / 1e6:,.0f} MB",
         f"minutes on this machine{', at most' if num_gpus() else ''}": round(seconds / 60, 1),
-        **(_cost_of_further(setting, further, vocab) if further else {}),
+        **(_cost_of_further(setting, further, vocab, speed) if further else {}),
         "later phases, not counted": len(spec.phases),
         "natural": "; ".join(baseline(setting)[1]),
     }
@@ -86,8 +89,8 @@ def _further(setting: Setting, planned: list[flow.Run]) -> int:
     return max(0, flow.most_runs(setting) - len([run for run in planned if run["seed"] == swarm.seed]))
 
 
-def _cost_of_further(setting: Setting, count: int, vocab: int) -> dict[str, Any]:
-    """Return rows of what `count` further runs would cost, were the swarm never to stop before.
+def _cost_of_further(setting: Setting, count: int, vocab: int, speed: Callable[[Proxy, int], float]) -> dict[str, Any]:
+    """Return rows of what `count` further runs would cost, were the swarm never to stop before. `speed`: of a proxy, so many at once.
 
     Rounds follow each other, so that a round of fewer runs than there are cores, or GPUs, leaves some of them without work.
     """
@@ -96,7 +99,7 @@ def _cost_of_further(setting: Setting, count: int, vocab: int) -> dict[str, Any]
     spec = setting.spec
     shape, at_once, workers = resolved(spec.proxy) | {"vocab": vocab}, min(spec.swarm.batch or count, count), num_gpus() or os.cpu_count() or 1
     waves = -(-count // at_once) * -(-at_once // workers)  # in each, every worker trains one run or none
-    seconds = waves * workers * spec.proxy.tokens / _tokens_per_second(shape, spec.swarm.group, at_once)
+    seconds = waves * workers * spec.proxy.tokens / speed(spec.proxy, at_once if num_gpus() else 1)
     return {
         "tokens of further runs, at most": count * spec.proxy.tokens,
         "floating-point operations of further runs, at most": f"{count * spec.proxy.tokens * flops_per_token(shape, spec.proxy.context):.3g}",

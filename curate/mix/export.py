@@ -161,7 +161,7 @@ def _olmo_core(mix: _Mix) -> str:
 
 def _leave_to_repeat(needed: int, available: int) -> float:
     """Return the least number of hundredths, at least 1, with which OLMo-core finds enough tokens: it compares int(available · it) with `needed`."""
-    hundredths = max(100, 100 * needed // max(available, 1))
+    hundredths = max(100, 100 * needed // available) if available else 100
     while available and int(available * (hundredths / 100)) < needed:
         hundredths += 1
     return hundredths / 100

@@ -100,7 +100,7 @@ def objective(hyper: Array, mixes: Array, y: Array, around: Array) -> tuple[floa
     near = at.spread * np.exp(-0.5 * np.maximum(own[:, None] + own[None] - 2 * both, 0.0))
     straight = at.linear * both
     totals, together = np.empty((len(y), len(y))), np.empty((len(y), len(y)))
-    pairs.pairs_among(scaled, totals, together)
+    pairs.pairs(scaled, scaled, True, totals, together)
     share = at.pairs / number_of_pairs(sources)
     covariance = around + near + straight + share * together
     covariance.flat[:: len(y) + 1] += at.noise
@@ -187,7 +187,7 @@ def kernel(hyper: Array, runs: Array, a: Array, b: Array) -> Array:
     both = one @ other.T
     totals, together = np.empty_like(both), np.empty_like(both)
     squares = (one**2).sum(1)[:, None] + (other**2).sum(1)[None] - 2 * both
-    pairs.pairs(np.ascontiguousarray(one.T) / at.ratio, np.ascontiguousarray(other.T) / at.ratio, totals, together)
+    pairs.pairs(np.ascontiguousarray(one.T) / at.ratio, np.ascontiguousarray(other.T) / at.ratio, False, totals, together)
     share = at.pairs / number_of_pairs(runs.shape[1])
     return np.asarray(at.spread * np.exp(-0.5 * np.maximum(squares, 0.0)) + at.linear * both + share * together)
 

@@ -16,44 +16,31 @@ TILE = 16  # runs, of which the first-level cache holds as many rows as columns
 
 
 @reassociated
-def pairs(one: Any, other: Any, totals: Any, found: Any) -> None:
-    """Write Σ zᵢ to `totals` and Σ zᵢzⱼ to `found`, both [a, b], between the columns of `one` [sources, a] and of `other` [sources, b]."""
+def pairs(one: Any, other: Any, same: bool, totals: Any, found: Any) -> None:
+    """Write Σ zᵢ to `totals` and Σ zᵢzⱼ to `found`, both [a, b], between the columns of `one` [sources, a] and of `other` [sources, b].
+
+    `same`: these are the same columns, so that what is below the diagonal is enough, and is copied from there tile by tile, to the same bits.
+    """
     totals[:] = 0
     found[:] = 0
     for a in range(len(found)):
         total, squares = totals[a], found[a]
+        count = a + 1 if same else len(total)
         for i in range(len(one)):
             here, there = one[i, a], other[i]
-            for b in range(len(total)):
+            for b in range(count):
                 away = here - there[b]
                 z = exponential_64(-0.5 * away * away)
                 total[b] += z
                 squares[b] += z * z
-        for b in range(len(total)):
+        for b in range(count):
             squares[b] = 0.5 * (total[b] * total[b] - squares[b])
-
-
-@reassociated
-def pairs_among(features: Any, totals: Any, found: Any) -> None:
-    """Do what `pairs` does for the columns of `features` and themselves, to the same bits: below the diagonal, and copied from there tile by tile."""
-    totals[:] = 0
-    found[:] = 0
-    for a in range(len(found)):
-        total, squares = totals[a], found[a]
-        for i in range(len(features)):
-            here, there = features[i, a], features[i]
-            for b in range(a + 1):
-                away = here - there[b]
-                z = exponential_64(-0.5 * away * away)
-                total[b] += z
-                squares[b] += z * z
-        for b in range(a + 1):
-            squares[b] = 0.5 * (total[b] * total[b] - squares[b])
-    for left in range(0, len(found), TILE):
-        for top in range(left, len(found), TILE):
-            for b in range(left, min(left + TILE, len(found))):
-                for a in range(max(top, b), min(top + TILE, len(found))):
-                    totals[b, a], found[b, a] = totals[a, b], found[a, b]
+    if same:
+        for left in range(0, len(found), TILE):
+            for top in range(left, len(found), TILE):
+                for b in range(left, min(left + TILE, len(found))):
+                    for a in range(max(top, b), min(top + TILE, len(found))):
+                        totals[b, a], found[b, a] = totals[a, b], found[a, b]
 
 
 @reassociated

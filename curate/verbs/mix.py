@@ -229,8 +229,8 @@ def confirm(arguments: argparse.Namespace) -> None:
     result = read_result(arguments.output, [phase.name for phase in spec.phases])
     print_json(result) if arguments.json else print_result(result)
     say(f"the solved mix: {arguments.output / f'{spec.name}.solved.yaml'}")
-    for phase in spec.phases:
-        say(f"the solved mix of {phase.name}: {arguments.output / 'phases' / phase.name / f'{spec.name}-{phase.name}.solved.yaml'}")
+    for name, phase in result.get("phases", {}).items():
+        say(f"the solved mix of {name}: {arguments.output / 'phases' / name / (phase['solved']['name'] + '.solved.yaml')}")
     say(f"the report: {write_mix_report(arguments.output)}")
 
 

@@ -107,6 +107,8 @@ def print_notes(notes: list[str]) -> None:
 
 def print_proposal(found: Row) -> None:
     """Print what the laws recommend, what it would gain, and what each limit costs."""
+    from curate.mix.conclude import percent
+
     natural = found.get("baseline", "natural")  # where nobody knows the natural mix, something else stands for it
     flat = found["sensitivity"]["flat"]["ranges"]
     rows = []
@@ -120,7 +122,7 @@ def print_proposal(found: Row) -> None:
     ]
     print_table(["suite", "law", natural, "solved", "90 % interval"], rows)
     for rival, gain in {found.get("baseline", "natural mix"): found["gain"], "uniform mix": found["gain_over_uniform"]}.items():
-        mean, low, high = (f"{100 * value:.2f} %".replace("-", "\N{MINUS SIGN}") for value in gain)
+        mean, low, high = (percent(value).removeprefix("+") for value in gain)
         print(f"predicted gain over the {rival}: {mean} ({low} to {high}), corrected for the winner's curse")
     for sentence in found["sensitivity"]["sentences"]:
         print(sentence)
@@ -154,14 +156,14 @@ def print_result(result: Row) -> None:
 
 def _against_others(rows: list[Row]) -> list[str]:
     """Return a line per rival beside the natural mix: the overall change, and on which suites it is better or worse."""
+    from curate.mix.conclude import percent
+
     lines = []
     for rival in dict.fromkeys(row["rival"] for row in rows if row["rival"] != "natural"):
         overall, *suites = (row for row in rows if row["rival"] == rival)
-        mean, low, high = (f"{100 * overall[key]:+.2f} %".replace("-", "\N{MINUS SIGN}") for key in ("mean", "low", "high"))
+        mean, low, high = (percent(overall[key]) for key in ("mean", "low", "high"))
         told = [f"{word} on {', '.join(names)}" for word in ("better", "worse") if (names := [row["suite"] for row in suites if row["word"] == word])]
-        lines.append(
-            f"solved against {rival}: bits per byte change by {mean} (95 % interval {low} to {high})" + "".join(f"; {part}" for part in told)
-        )
+        lines.append("; ".join([f"solved against {rival}: bits per byte change by {mean} (95 % interval {low} to {high})", *told]))
     return lines
 
 

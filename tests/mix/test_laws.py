@@ -109,8 +109,8 @@ def test_the_kernel_of_pairs_is_that_of_its_formula() -> None:
 def test_pairs_among_the_same_runs_are_those_of_two_tables(runs: int) -> None:
     features = np.random.default_rng(runs).normal(size=(5, runs))
     (totals, found), (totals_among, found_among) = np.full((2, 2, runs, runs), np.nan)
-    pairs.pairs(features, features, totals, found)
-    pairs.pairs_among(features, totals_among, found_among)
+    pairs.pairs(features, features, False, totals, found)
+    pairs.pairs(features, features, True, totals_among, found_among)
     assert (totals_among == totals).all()
     assert (found_among == found).all()
 
