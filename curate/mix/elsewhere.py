@@ -33,7 +33,7 @@ from curate.mix.solve import Problem
 from curate.mix.stored import gather_laws, laws_code, read_laws
 from curate.mix.table import Swarm, read_ratios, read_swarm
 from curate.specs.load import load_spec, nearest, resolved
-from curate.specs.mix import Constraints, Mix, SolvedMix
+from curate.specs.mix import Constraints, Mix, SolvedMix, TableMix
 from curate.tasks import hash_of
 
 Array = NDArray[np.float64]
@@ -170,7 +170,7 @@ def _bare(swarm: Swarm, laws: dict[str, SuiteLaw]) -> Problem:
 
 def setting_of(fitted: Fitted, spec_file: Path) -> Setting:
     """Return the setting of a spec for a swarm that was trained elsewhere."""
-    spec = load_spec(spec_file, Mix)
+    spec = load_spec(spec_file, TableMix)
     for key in ("reuse", "phases"):
         if getattr(spec, key):
             what = f"`{key}` needs proxies that are trained here; from tables nothing follows of it"

@@ -254,7 +254,7 @@ def _why(limits: Limits, i: int) -> str:
     part = _ceiling(limits, i)
     if part.kind not in ("repeats", "upsampling"):
         return part.kind
-    return part.label.split("(")[1].split(" of ")[0] + (", less what earlier phases read" if "earlier phases" in part.label else "")
+    return part.label.rpartition("(")[2].split(" of ")[0] + (", less what earlier phases read" if "earlier phases" in part.label else "")
 
 
 def _feasible(names: Sequence[str], parts: Sequence[Limit]) -> bool:

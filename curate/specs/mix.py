@@ -24,7 +24,8 @@ from curate.specs.workflow import Positive, Share
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 Name = Annotated[str, Meta(pattern=rf"^{NAME}\Z")]
-Label = Annotated[str, Meta(pattern=r"^[^\W_][^\x00-\x1f\x7f]*\Z")]  # a column of somebody else's table; as a source or suite of our own, a Name
+Label = Annotated[str, Meta(pattern=r"^[^\W_][^\x00-\x1f\x7f]*\Z")]  # what check_own tells from a Name, in words
+Column = Annotated[str, Meta(min_length=1)]  # of somebody else's table: it names nothing on disk
 Seed = Annotated[int, Meta(ge=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 AboveZero = Annotated[float, Meta(gt=0)]
@@ -276,6 +277,13 @@ class Mix(Spec, frozen=True, kw_only=True):
     def suites(self) -> dict[str, Eval]:
         """The suites, with a plain path read as `{file: path}`."""
         return suites_of(self.evals)
+
+
+class TableMix(Mix, frozen=True, kw_only=True):
+    """A mix for a swarm that was trained elsewhere: its sources and suites are called as columns are, whatever that is, and never name a folder."""
+
+    evals: dict[Column, str | Eval]  # those of the mix
+    sources: list[str] | dict[Column, str | list[str] | Source] = []  # those of the mix
 
 
 def check_own(spec: Mix, where: str) -> None:

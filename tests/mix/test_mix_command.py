@@ -252,6 +252,33 @@ constraints: {sources: {Common Crawl: {min: 0.2}}}
         solve_fit(tables / "laws", tables / "own.yaml")
 
 
+def test_a_spec_for_tables_names_every_column_that_there_is_and_one_for_proxies_names_only(
+    tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tables)
+    rewritten(tables, "ratios.csv", "run,_code,(math) of web,2020 [old]: *", lambda row: row)
+    rewritten(tables, "metrics.csv", "run,_docs,#sums", lambda row: row)
+    assert main(["mix", *FIT[:-1], "--law", "ridge"]) == 0
+    spec = """
+name: mine
+target: {tokens: 100_000}
+evals: {_docs: {weight: 2, protect: true}, "#sums": {}}
+sources: {_code: {tokens: 30_000}, (math) of web: {tokens: 10_000}, "2020 [old]: *": {tokens: 90_000}}
+constraints: {sources: {_code: {max: 0.3}, (math) of web: {min: 0.2}, "2020 [old]: *": {min: 0.25}}}
+"""
+    (tables / "mine.yaml").write_text(spec)
+    capsys.readouterr()
+    assert main(["mix", "solve", "--fit", "laws", "--spec", "mine.yaml", "--json"]) == 0
+    weights = json.loads(capsys.readouterr().out)["weights"]
+    assert weights["_code"] <= 0.3 + 1e-6 and weights["(math) of web"] >= 0.2 - 1e-6 and weights["2020 [old]: *"] >= 0.25 - 1e-6
+    assert set(load_spec(tables / "laws/mine.proposed.yaml", SolvedMix).weights) == set(weights)
+    (tables / "mine.yaml").write_text(spec.partition("constraints")[0].replace("100_000", "1_000_000"))
+    with pytest.raises(SpecError, match=r"\(math\) of web 0.04 \(max_repeats 4\)"):
+        solve_fit(tables / "laws", tables / "mine.yaml")
+    with pytest.raises(SpecError, match=r"got '_docs' at evals"):
+        load_spec(tables / "mine.yaml", Mix)  # where names become folders
+
+
 def test_options_and_keys_that_would_do_nothing_are_refused(
     tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
