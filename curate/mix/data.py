@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def in_phase(spec: Mix, data: Data, phase: Phase, spec_file: Path) -> tuple[Mix,
     changes["proxy"] = _proxy_of(spec.proxy, phase)
     if spec.confirm.proxy is not None:
         changes["confirm"] = msgspec.structs.replace(spec.confirm, proxy=_proxy_of(spec.confirm.proxy, phase))
-    changes["constraints"] = phase.constraints if phase.constraints is not None else _only(spec, names, {data.traits[leaf].group for leaf in kept})
+    changes["constraints"] = phase.constraints if phase.constraints is not None else _only(spec, names, [data.traits[leaf] for leaf in kept])
     suites = find_suites(phase.suites, spec_file) if phase.evals else data.suites
     narrow = {name: {leaf: getattr(data, name)[leaf] for leaf in kept} for name in ("folders", "contents", "traits")}
     return msgspec.structs.replace(spec, **changes), msgspec.structs.replace(data, tokens=counts, suites=suites, **narrow)
@@ -194,8 +194,10 @@ def _proxy_of(proxy: Proxy, phase: Phase) -> Proxy:
         raise SpecError(str(error), where=f"phases.{phase.name}", hint="it has the proxy of the mix but for context and learning_rate") from error
 
 
-def _only(spec: Mix, names: set[str], groups: set[str | None]) -> Any:
-    """Return the constraints of the mix without those of sources that do not take part, and of groups of which none does."""
+def _only(spec: Mix, names: set[str], traits: Sequence[Traits]) -> Any:
+    """Return the constraints of the mix without those of sources that do not take part, and of groups and synthetic text of which none does."""
+    groups, made = {trait.group for trait in traits}, any(trait.synthetic for trait in traits)
     sources = {name: limits for name, limits in spec.constraints.sources.items() if name in names}
     kept = {name: limits for name, limits in spec.constraints.groups.items() if name in groups}
-    return msgspec.structs.replace(spec.constraints, sources=sources, groups=kept)
+    most = spec.constraints.max_synthetic if made else None
+    return msgspec.structs.replace(spec.constraints, sources=sources, groups=kept, max_synthetic=most)

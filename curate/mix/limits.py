@@ -85,7 +85,8 @@ def limits_of(
     """Return the limits on the shares of the leaves in `tokens` (leaf → available), sorted by name.
 
     Without `target_tokens` repetition is free, as it is when a swarm is sampled. `used`: tokens of each leaf that earlier phases have read.
-    Raises SpecError that names the limits that exclude each other, or a source or group that does not exist.
+    Raises SpecError that names the limits that exclude each other, a source or group that does not exist, or a limit on synthetic text where
+    there is none.
     """
     names = sorted(tokens)
     kinds = {name: traits.get(name, Traits()) for name in names}
@@ -119,6 +120,9 @@ def _check_names(constraints: Constraints, leaves: Mapping[str, list[str]], trai
         if group not in groups:
             hint = f"known: {', '.join(groups)}" if groups else "give sources a `group` first"
             raise SpecError(f"constraints name the group '{group}', which no source is in", where="constraints.groups", hint=hint)
+    if constraints.max_synthetic is not None and not any(trait.synthetic for trait in traits.values()):
+        hint = "sources: {NAME: {synthetic: true, …}}, or leave max_synthetic out"
+        raise SpecError("it limits nothing: no source is marked as synthetic", where="constraints.max_synthetic", hint=hint)
 
 
 def _mark(names: Sequence[str], members: Sequence[str]) -> Array:
@@ -185,7 +189,7 @@ def _group_parts(constraints: Constraints, names: list[str], traits: Mapping[str
         members = [name for name in names if traits[name].group == group]
         parts += _share_parts(limits, group, _mark(names, members))
     made = [name for name in names if traits[name].synthetic]
-    if constraints.max_synthetic is not None and made:
+    if constraints.max_synthetic is not None:
         label = f"synthetic text at most {constraints.max_synthetic:g} ({', '.join(made)})"
         parts.append(Limit(_mark(names, made), constraints.max_synthetic, label, "synthetic", "synthetic"))
     return parts

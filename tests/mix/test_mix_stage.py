@@ -30,7 +30,7 @@ from curate.mix.solved import write_solved
 from curate.mix.stage import run_mix
 from curate.project import Fingerprints
 from curate.specs.load import load_spec
-from curate.specs.mix import Mix, SolvedMix
+from curate.specs.mix import Constraints, Mix, SolvedMix
 from curate.specs.workflow import Tokenize, Workflow
 from curate.tokens.stage import tokenize
 from curate.verbs.mix_tables import print_result, read_result
@@ -450,6 +450,13 @@ def test_a_phase_without_the_sources_of_a_group_has_no_limit_for_it() -> None:
     ((setting, _),) = stage.plan_phases(spec, Path("m.yaml"), data, {})
     assert setting.spec.constraints.groups == {} and spec.constraints.groups
     assert len(flow.plan_runs(setting)) == 11
+    made = msgspec.structs.replace(spec, constraints=Constraints(max_synthetic=0.2))
+    some = msgspec.structs.replace(data, traits=traits | {"papers": Traits(synthetic=True)})
+    ((setting, _),) = stage.plan_phases(made, Path("m.yaml"), some, {})
+    assert setting.spec.constraints.max_synthetic is None  # nor for synthetic text, of which the phase has none
+    own = [msgspec.structs.replace(made.phases[0], constraints=made.constraints)]
+    with pytest.raises(SpecError, match=r"phases.end: constraints.max_synthetic: it limits nothing"):
+        stage.plan_phases(msgspec.structs.replace(made, phases=own), Path("m.yaml"), some, {})
 
 
 def test_a_phase_names_whole_sources_and_the_hint_does_too() -> None:
