@@ -23,6 +23,7 @@ SUM_TOLERANCE = 1e-3  # published ratios are rounded
 EXACT = 1e-12  # sums of a row that differ from one by less are one
 FEW_DIGITS = 3  # to which some are rounded: then each may be off by half a unit of the last
 MOST_ROUNDING = 0.01  # that the sum of a row may be off for it
+NO_VALUE = "write the number (0 for a source that it had nothing of), or take the run out of both files, or a suite out of its file"
 
 
 class Swarm(msgspec.Struct, frozen=True):
@@ -102,23 +103,30 @@ def _read(path: Path) -> tuple[list[str], dict[str, int], Array]:
         if not row:
             continue
         if len(row) != len(head) + 1:
-            raise InputError(f"has {len(row)} fields, the header has {len(head) + 1}", where=f"{path}:{line}")
+            hint = f"run {row[0]}: write what is missing; a name with a comma stands in double quotes, a number has a point"
+            raise InputError(f"has {len(row)} fields, the header has {len(head) + 1}", where=f"{path}:{line}", hint=hint)
         run = row[0].strip()
+        if not run:
+            hint = "write the id that the run has in the other file, or take the line out"
+            raise InputError(f"the run id is missing: column '{rows[0][0]}', the first one, is empty", where=f"{path}:{line}", hint=hint)
         if run in runs:
             raise InputError(f"run '{run}' stands twice", where=f"{path}:{line}", hint=f"first on line {runs[run]}")
         runs[run] = line
-        numbers.append([_number(text, name, f"{path}:{line}") for text, name in zip(row[1:], head, strict=True)])
+        numbers.append([_number(text, run, name, f"{path}:{line}") for text, name in zip(row[1:], head, strict=True)])
     return head, runs, np.array(numbers, np.float64)
 
 
-def _number(text: str, column: str, where: str) -> float:
+def _number(text: str, run: str, column: str, where: str) -> float:
+    hint = f"run {run}: {NO_VALUE}"
+    if not text.strip():
+        raise InputError(f"the value in column '{column}' is missing", where=where, hint=hint)
     try:
         value = float(text)
     except ValueError as error:
-        hint = "0.125 says 12.5 %" if text.strip().endswith("%") else ""
+        hint = "0.125 says 12.5 %" if text.strip().endswith("%") else hint
         raise InputError(f"'{text[:40]}' in column '{column}' is not a number", where=where, hint=hint) from error
     if not np.isfinite(value):
-        raise InputError(f"'{text}' in column '{column}' is not finite", where=where)
+        raise InputError(f"'{text}' in column '{column}' is not finite", where=where, hint=hint)
     return value
 
 
