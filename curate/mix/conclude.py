@@ -15,6 +15,7 @@ import pyarrow as pa
 from curate.errors import InputError
 from curate.mix import verdict
 from curate.mix.setting import Setting
+from curate.specs.load import resolved
 from curate.specs.mix import SolvedMix, SolvedScore, SolvedSource
 
 
@@ -48,6 +49,7 @@ def conclude(
         predicted_gain=(gain[0], gain[1], gain[2]),
         warnings=proposal["warnings"],
         made_from=made_from,
+        spec=resolved(setting.spec),
     )
     return solved, _rows(found), _in_words(setting, proposal, against_natural, hurt)
 
@@ -65,6 +67,7 @@ def unconfirmed(setting: Setting, proposal: Mapping[str, Any], made_from: dict[s
         predicted_gain=(gain[0], gain[1], gain[2]),
         warnings=proposal["warnings"],
         made_from=made_from,
+        spec=resolved(setting.spec),
     )
 
 

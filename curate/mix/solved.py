@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from curate.specs.mix import SolvedMix
 
 HEADER = "# Written by `curate mix`; `weights.*.weight` is what to train on. Compare two of these with `curate mix diff A B`.\n"
 MOVED = 1e-4  # a share that changes by less has not moved
+MOST_KEYS, MOST_TEXT = 20, 40  # keys of the spec that are told, and letters of a value
 
 
 def read_solved(path: Path) -> SolvedMix:
@@ -83,7 +85,19 @@ def diff_mixes(a: SolvedMix, b: SolvedMix) -> dict[str, Any]:
         "keep": [a.keep, b.keep],
         "target_tokens": [a.target_tokens, b.target_tokens],
         "causes": causes,
+        "spec": changed_keys(a.spec, b.spec) if a.spec and b.spec else None,
     }
+
+
+def changed_keys(before: Any, after: Any, at: str = "") -> list[dict[str, Any]]:
+    """Return {key: its dotted path, before, after} for each key that two resolved specs do not agree on; None: it is not there."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        inner = [(f"{at}.{key}" if at else key, before.get(key), after.get(key)) for key in {**before, **after}]
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        inner = [(f"{at}[{i}]", old, new) for i, (old, new) in enumerate(zip(before, after, strict=True))]
+    else:
+        return [] if before == after else [{"key": at, "before": before, "after": after}]
+    return [row for key, old, new in inner for row in changed_keys(old, new, key)]
 
 
 def _predicted(mix: SolvedMix, suite: str) -> float:
@@ -109,10 +123,30 @@ def diff_lines(difference: dict[str, Any]) -> list[str]:
             lines.append(f"{what}: {_number(before)} → {_number(after)}")
     if difference["causes"]:
         lines.append("because these changed: " + ", ".join(cause["what"] for cause in difference["causes"]))
+        if any(cause["what"] == "spec" for cause in difference["causes"]):
+            lines += _spec_lines(difference["spec"])
     elif difference["moved"] >= MOVED and difference["keep"][0] == difference["keep"][1]:
         lines.append("nothing that they were made from changed: they differ by hand, or by the version of the code")
     return lines
 
 
+def _spec_lines(changed: list[dict[str, Any]] | None) -> list[str]:
+    if changed is None:
+        return ["  spec: which keys is not known, as an older version wrote one of the two"]
+    lines = []
+    for row in changed[:MOST_KEYS]:
+        old, new = _number(row["before"]), _number(row["after"])
+        short = _shortened(old), _shortened(new)
+        old, new = short if short[0] != short[1] else (old, new)
+        lines.append(f"  spec: {row['key']}: {old} → {new}")
+    return lines + ([f"  spec: {len(changed) - MOST_KEYS} more keys, which --json names"] if len(changed) > MOST_KEYS else [])
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT // 2]}…{text[-MOST_TEXT // 2 + 1 :]}"
+
+
 def _number(value: Any) -> str:
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -14,7 +14,7 @@ Inside a workflow, `sources` and `tokenizer` are those of the workflow.
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, field
 
@@ -342,6 +342,7 @@ class SolvedMix(Spec, frozen=True, kw_only=True):
     predicted_gain: tuple[float, float, float]  # relative to natural, corrected for the winner's curse: mean, and 90 % interval
     warnings: list[str] = []  # what to know before trusting it
     made_from: dict[str, str] = {}  # what → hash
+    spec: dict[str, Any] = {}  # the mix spec with every default filled in, whose hash is in made_from
 
     def __post_init__(self) -> None:
         total = sum(source.weight for source in self.weights.values())

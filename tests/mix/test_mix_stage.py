@@ -32,6 +32,7 @@ from curate.project import Fingerprints
 from curate.specs.load import load_spec
 from curate.specs.mix import Constraints, Mix, SolvedMix
 from curate.specs.workflow import Tokenize, Workflow
+from curate.tasks import hash_of
 from curate.tokens.stage import tokenize
 from curate.verbs.mix_tables import print_result, read_result
 from curate.workflow import Arguments, Project
@@ -100,6 +101,7 @@ def test_the_source_that_helps_is_found_confirmed_and_written_down(project: Path
     assert mix.weights["sums"].repeats == pytest.approx(mix.weights["sums"].weight * 20_000 / mix.weights["sums"].available_tokens, abs=1e-3)
     assert mix.scores["sums"].confirmed is not None and mix.scores["sums"].confirmed < 0
     assert sorted(mix.made_from) == ["evals/sums", "spec", "tokenizer", "tokens/letters", "tokens/sums"]
+    assert mix.made_from["spec"] == hash_of(mix.spec) and mix.spec["proxy"]["width"] == 16
     assert "better than the natural one" in (tmp_path / "mix/verdict.txt").read_text()
     result = json.loads((tmp_path / "mix/result.json").read_text())
     assert [run["run"] for run in result["runs"]] == [*(f"run-00{i}" for i in range(6)), "repeat-1"]

@@ -21,8 +21,8 @@ from curate.mix.law import choose_law
 from curate.mix.solved import diff_lines, diff_mixes, read_solved, solved_text
 from curate.mix.table import predictions_csv, read_ratios, read_swarm
 from curate.mix.verdict import compare
-from curate.specs.load import load_spec
-from curate.specs.mix import SolvedMix, SolvedScore, SolvedSource
+from curate.specs.load import load_spec, resolved
+from curate.specs.mix import Mix, SolvedMix, SolvedScore, SolvedSource
 from curate.verbs.mix_tables import print_result
 
 
@@ -279,6 +279,43 @@ def test_the_difference_is_of_the_weights_that_are_kept_and_says_what_else_diffe
         "what is kept: solved → natural",
         "target tokens: 1,001 → 2,000,000",
     ]
+
+
+def test_the_difference_of_two_mixes_names_the_keys_of_the_spec_that_changed(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    text = "name: m\ntarget: {tokens: 20_000_000_000}\nevals: {docs: evals/docs.jsonl}\nsources: {a: x, b: runs/crawl-of-january/b/06-tokenize}\n"
+    text += "phases: [{name: end, target: {tokens: 9}}]\nconstraints: {max_repeats: 4}\n"
+    first.write_text(text)
+    for old, new in (
+        ("20_000", "25_000"),
+        ("january", "february"),
+        ("a: x,", "a: x, c: y,"),
+        ("tokens: 9", "tokens: 8"),
+        ("4}", "4.0, max_synthetic: 0.2}"),
+    ):
+        text = text.replace(old, new)
+    second.write_text(text.replace("docs: evals/docs.jsonl", "docs: {file: evals/docs.jsonl, weight: 2}"))
+    for path in (first, second):
+        spec = resolved(load_spec(path, Mix))
+        path.write_text(solved_text(solved({"a": 0.3, "b": 0.7}, spec=spec, made_from={"spec": path.name})))
+    found = diff_mixes(read_solved(first), read_solved(second))
+    assert [row["key"] for row in found["spec"]] == [
+        "target.tokens", "evals.docs", "sources.b", "sources.c", "constraints.max_synthetic", "phases[0].target.tokens"
+    ]  # fmt: skip
+    assert found["spec"][0] == {"key": "target.tokens", "before": 20_000_000_000, "after": 25_000_000_000}
+    lines = diff_lines(found)
+    where = lines.index("because these changed: spec")
+    assert [line for line in lines[where + 1 :] if "evals" not in line] == [
+        "  spec: target.tokens: 20,000,000,000 → 25,000,000,000",
+        "  spec: sources.b: runs/crawl-of-january/b/06-tokenize → runs/crawl-of-february/b/06-tokenize",
+        "  spec: sources.c: null → y",
+        "  spec: constraints.max_synthetic: null → 0.2",
+        "  spec: phases[0].target.tokens: 9 → 8",
+    ]
+    assert max(map(len, lines)) < 100
+    assert diff_mixes(read_solved(first), read_solved(first))["spec"] == []
+    older = solved({"a": 0.3, "b": 0.7})
+    assert "which keys is not known" in diff_lines(diff_mixes(older, read_solved(first)))[-1]
 
 
 def test_what_was_confirmed_against_each_rival_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
