@@ -190,12 +190,20 @@ def run(arguments: argparse.Namespace) -> None:
     finally:
         engine.close()
     print_funnel(funnel(folder))
-    mix_verdict = folder / "mix" / "verdict.txt"
-    if mix_verdict.is_file():
-        print("\n" + mix_verdict.read_text(encoding="utf-8").strip())
-    for phase in sorted((folder / "mix").glob("phases/*/verdict.txt")):
-        print(f"\nphase {phase.parent.name}\n" + phase.read_text(encoding="utf-8").strip())
+    for line in _mix_verdicts(folder / "mix"):
+        print(f"\n{line}")
     say(f"\nreport: {folder / 'report.html'}")
+
+
+def _mix_verdicts(folder: Path) -> list[str]:
+    """Return the verdict of a workflow's mix and those of its later phases, in their order; [] without a mix."""
+    from curate.mix.solved import phases_of
+
+    if not (folder / "result.json").is_file():
+        return []
+    solved = json.loads((folder / "result.json").read_text(encoding="utf-8"))["solved"]
+    told = {f"phase {path.name}\n": path for path in phases_of(folder, solved)}
+    return [head + (path / "verdict.txt").read_text(encoding="utf-8").strip() for head, path in {"": folder, **told}.items()]
 
 
 def status(arguments: argparse.Namespace) -> None:

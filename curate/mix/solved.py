@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def write_solved(path: Path, mix: SolvedMix) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(solved_text(mix), encoding="utf-8")
     os.replace(temporary, path)
+
+
+def phases_of(folder: Path, solved: Mapping[str, Any]) -> list[Path]:
+    """Return the folders of the later phases of the mix in `folder` that are finished, in the order in which they are solved.
+
+    `solved`: its solved mix, as plain data. What an older version wrote does not say the order: then it is that of the names.
+    """
+    spec = solved.get("spec")
+    names = [phase["name"] for phase in spec["phases"]] if spec else sorted(path.name for path in folder.glob("phases/*"))
+    return [folder / "phases" / name for name in names if (folder / "phases" / name / "result.json").is_file()]
 
 
 def diff_mixes(a: SolvedMix, b: SolvedMix) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from curate.mix.solved import phases_of
 from curate.report.charts import Axes, percent, span
 from curate.report.sections import read_json
 
@@ -30,7 +31,7 @@ def mix(folder: Path) -> Row | None:
         "scatter": [{"svg": _law_chart(suite, law, proposal), "caption": _law_caption(suite, law)} for suite, law in proposal["laws"].items()],
         "paths": [_path_chart(suite, result) for suite in proposal["laws"]],
         "runs": {"columns": columns, "rows": [[run.get(column) for column in columns] for run in result["runs"]]},
-        "phases": [section for path in sorted((folder / "phases").glob("*/result.json")) if (section := mix(path.parent))],
+        "phases": [section for path in phases_of(folder, solved) if (section := mix(path))],
     }
 
 

@@ -226,7 +226,7 @@ def confirm(arguments: argparse.Namespace) -> None:
     from curate.verbs.mix_tables import print_json, print_result, read_result
 
     spec = _up_to("confirm", arguments)
-    result = read_result(arguments.output, [phase.name for phase in spec.phases])
+    result = read_result(arguments.output)
     print_json(result) if arguments.json else print_result(result)
     say(f"the solved mix: {arguments.output / f'{spec.name}.solved.yaml'}")
     for name, phase in result.get("phases", {}).items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,13 @@ def read_proposal(folder: Path) -> Any:
     return _read(folder / "proposal.json", "no proposal", "run `curate mix solve` first")
 
 
-def read_result(folder: Path, phases: Sequence[str] | None = None) -> Any:
-    """Read result.json; those of later phases are in it as `phases`, by name. `phases`: their names in order; null: sorted, what is in the folder."""
+def read_result(folder: Path) -> Any:
+    """Read result.json; those of later phases are in it as `phases`, by name, in the order of the spec."""
+    from curate.mix.solved import phases_of
+
     result = _read(folder / "result.json", "no finished mix", "name RUN/mix of a finished run")
-    names = sorted(path.parent.name for path in folder.glob("phases/*/result.json")) if phases is None else phases
-    return result | ({"phases": {name: read_result(folder / "phases" / name, []) for name in names}} if names else {})
+    phases = {path.name: read_result(path) for path in phases_of(folder, result["solved"])}
+    return result | ({"phases": phases} if phases else {})
 
 
 def print_plan(found: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 from conftest import documents, write_corpus
 
+from curate.cli import _mix_verdicts
 from curate.corpus import read_manifest, verify, write_json
 from curate.engine import Context, Inline, Work, make_plan
 from curate.errors import InputError, SpecError
@@ -29,6 +30,7 @@ from curate.mix.setting import Setting
 from curate.mix.solved import write_solved
 from curate.mix.stage import run_mix
 from curate.project import Fingerprints
+from curate.report.mixing import mix as report_of
 from curate.specs.load import load_spec
 from curate.specs.mix import Constraints, Mix, SolvedMix
 from curate.specs.workflow import Tokenize, Workflow
@@ -372,6 +374,37 @@ def test_a_later_phase_starts_where_the_mix_ended_and_counts_what_was_read(proje
     first_told, then_told = capsys.readouterr().out.split("\nphase end\n")
     assert found["verdict"] in first_told
     assert found["phases"]["end"]["verdict"] in then_told
+
+
+def test_phases_are_told_in_the_order_of_the_spec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def written(folder: Path, spec: dict[str, Any]) -> None:
+        folder.mkdir(parents=True)
+        solved = {"name": folder.name, "weights": {}, "scores": {}, "keep": "solved", "spec": spec}
+        nothing: dict[str, Any] = {"weights": {}, "natural": {}, "laws": {}, "gain": [0.1, 0.0, 0.2]}
+        nothing["sensitivity"] = {
+            "flat": {"ranges": {}},
+            "sentences": [],
+            "suites": {},
+            "curve": [{"distance": 0.1, "gain": [0.1, 0.0, 0.2], "pull": 0.0}],
+        }
+        write_json(folder / "result.json", {"solved": solved, "proposal": nothing, "comparison": [], "verdict": f"of {folder.name}", "runs": [{}]})
+        (folder / "verdict.txt").write_text(f"of {folder.name}\n")
+
+    names = ["middle", "end", "long"]
+    written(tmp_path / "mix", {"phases": [{"name": name} for name in [*names, "never"]]})
+    for name in [*names, "gone"]:  # which a later spec left out
+        written(tmp_path / "mix/phases" / name, {"phases": []})
+    found = read_result(tmp_path / "mix")
+    assert list(found["phases"]) == names
+    print_result(found)
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("of ")] == ["of mix", *(f"of {name}" for name in names)]
+    assert _mix_verdicts(tmp_path / "mix") == ["of mix", *(f"phase {name}\nof {name}" for name in names)]
+    section = report_of(tmp_path / "mix")
+    assert section is not None and [phase["name"] for phase in section["phases"]] == names
+    result = json.loads((tmp_path / "mix/result.json").read_text())
+    write_json(tmp_path / "mix/result.json", result | {"solved": result["solved"] | {"spec": {}}})  # as an older version wrote it
+    assert list(read_result(tmp_path / "mix")["phases"]) == ["end", "gone", "long", "middle"]
+    assert _mix_verdicts(tmp_path / "nowhere") == []
 
 
 def test_what_was_read_counts_against_the_documents_that_it_was_read_from() -> None:
