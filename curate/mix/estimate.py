@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import msgspec
 
 from curate.mix import flow
 from curate.mix.data import gather
-from curate.mix.setting import Setting, baseline
+from curate.mix.setting import Setting, as_mix, baseline
 from curate.mix.stage import kept_by, num_gpus, plan_phases, rivals_of
+from curate.mix.suites import measure_suite
 from curate.specs.load import load_spec, resolved
 from curate.specs.mix import Mix, Proxy
 
@@ -22,9 +23,11 @@ BYTES_PER_PARAMETER = 16  # weight, gradient and two moments, in float32
 
 
 def estimate(spec_file: Path) -> dict[str, Any]:
-    """Return what `curate mix run` would train, and for how long on all cores, or GPUs, of this machine: {summary, runs}.
+    """Return what `curate mix run` would train, and for how long on all cores, or GPUs, of this machine: {summary, natural, runs}.
 
-    Trains a few steps on noise. Later phases are checked, but not counted. What further rounds of a sequential swarm may cost stands apart.
+    `summary` has a value per row of the table, but for what is zero: memory is in bytes, and `natural` says why the natural mix is another one,
+    if it is. Suites are read, but not tokenized. Trains a few steps on noise. Later phases are checked, but not counted. What further rounds
+    of a sequential swarm may cost stands apart.
     """
     from curate.mix.model import flops_per_token, num_parameters
     from curate.tokens.tokenizer import Encoder
@@ -33,7 +36,9 @@ def estimate(spec_file: Path) -> dict[str, Any]:
     data = gather(spec, spec_file, {}, None)
     setting = Setting(spec, data.tokens, data.traits, kept=kept_by(spec, spec_file, data))
     runs = flow.plan_runs(setting)
-    plan_phases(spec, spec_file, data, rivals_of(spec, spec_file, setting.leaves))
+    phases = plan_phases(spec, spec_file, data, rivals_of(spec, spec_file, setting.leaves))
+    suites = _measured(data.suites)
+    later = {phase.name: _measured(inside.suites) for phase, (_, inside) in zip(spec.phases, phases, strict=True) if phase.evals}
     vocab = Encoder.open(data.tokenizer).vocab_size
     confirm = spec.confirm.seeds * (1 + len(spec.confirm.rivals))
     larger = spec.confirm.proxy or spec.proxy
@@ -47,22 +52,30 @@ def estimate(spec_file: Path) -> dict[str, Any]:
         most = max(most, num_parameters(shape))
     further = _further(setting, runs)
     summary = {
-        "sources": ", ".join(f"{name} ({count:,} tokens)" for name, count in sorted(data.tokens.items())),
-        "suites": ", ".join(sorted(data.suites)),
+        "sources": dict(sorted(data.tokens.items())),
+        "suites": suites,
         "proxies in the swarm": len(runs),
         "further runs, at most": further,
         "proxies to confirm": confirm,
         "parameters of the largest proxy": most,
         "tokens in all": sum(count * tokens for count, _, tokens in parts),
-        "floating-point operations": f"{flops:.3g}",
-        "memory of a worker": f"about {(400e6 + most * BYTES_PER_PARAMETER + 4 * spec.proxy.tokens) / 1e6:,.0f} MB",
-        f"minutes on this machine{', at most' if num_gpus() else ''}": round(seconds / 60, 1),
+        "floating-point operations": flops,
+        "memory of a worker": 400_000_000 + most * BYTES_PER_PARAMETER + 4 * spec.proxy.tokens,
+        "minutes on this machine": round(seconds / 60, 1),
+        "minutes are an upper bound": num_gpus() > 0,
         **(_cost_of_further(setting, further, vocab, speed) if further else {}),
         "later phases, not counted": len(spec.phases),
+        "suites of later phases": later,
         "natural": "; ".join(baseline(setting)[1]),
     }
     planned = [{"run": run["run"], "weights": run["weights"], "seed": run["seed"]} for run in runs]
-    return {"summary": {what: value for what, value in summary.items() if value}, "runs": planned}
+    natural = as_mix(setting, baseline(setting)[0])
+    return {"summary": {what: value for what, value in summary.items() if value}, "natural": natural, "runs": planned}
+
+
+def _measured(suites: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return suite → {items, bytes}, sorted. Raises InputError for a suite that cannot be read."""
+    return {name: measure_suite(name, suite) for name, suite in sorted(suites.items())}
 
 
 def _tokens_per_second(shape: dict[str, Any], group: int | None, count: int) -> float:
@@ -102,6 +115,6 @@ def _cost_of_further(setting: Setting, count: int, vocab: int, speed: Callable[[
     seconds = waves * workers * spec.proxy.tokens / speed(spec.proxy, at_once if num_gpus() else 1)
     return {
         "tokens of further runs, at most": count * spec.proxy.tokens,
-        "floating-point operations of further runs, at most": f"{count * spec.proxy.tokens * flops_per_token(shape, spec.proxy.context):.3g}",
+        "floating-point operations of further runs, at most": count * spec.proxy.tokens * flops_per_token(shape, spec.proxy.context),
         "minutes of further runs, at most": math.ceil(seconds / 6) / 10,
     }

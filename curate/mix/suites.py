@@ -84,8 +84,23 @@ def load_suite(name: str, spec: Mapping[str, Any], encoder: Encoder) -> Suite:
 
     Raises InputError with file and line for what is not JSON, lacks a field, or has nothing to score.
     """
-    path, shots = Path(spec["file"]), spec.get("shots") or 0
     parts: list[Part] = []
+    has_choices = False
+    for line, before, item in _items(name, spec):
+        parts += _parts(item, before, encoder, line)
+        has_choices = item.has_choices
+    return Suite(name, parts, has_choices)
+
+
+def measure_suite(name: str, spec: Mapping[str, Any]) -> dict[str, int]:
+    """Return {items, bytes} of what is scored of a suite, without tokenizing it, which takes most of the time. Raises what `load_suite` does."""
+    sizes = [len((item.joint + item.texts[item.gold]).encode()) for _, _, item in _items(name, spec)]
+    return {"items": len(sizes), "bytes": sum(sizes)}
+
+
+def _items(name: str, spec: Mapping[str, Any]) -> Iterator[tuple[int, str, Item]]:
+    """Yield the line, the solved items that stand before it, and the item, for each that is scored. Raises what `load_suite` does."""
+    path, shots = Path(spec["file"]), spec.get("shots") or 0
     solved: list[str] = []
     count = 0
     fields: dict[str, Any] = {}
@@ -100,11 +115,10 @@ def load_suite(name: str, spec: Mapping[str, Any], encoder: Encoder) -> Suite:
         if len(solved) < shots:
             solved.append(item.context + item.joint + item.texts[item.gold] + BETWEEN_SHOTS)
             continue
-        parts += _parts(item, "".join(solved), encoder, line)
+        yield line, "".join(solved), item
         count += 1
     if not count:
         raise InputError(f"the suite '{name}' has no items" + (f" after its {shots} shots" if shots else ""), where=str(path))
-    return Suite(name, parts, fields["choices"] is not None)
 
 
 def fields_of(row: Mapping[str, Any], spec: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -134,6 +148,7 @@ class Item(msgspec.Struct, frozen=True):
     joint: str
     texts: list[str]
     gold: int
+    has_choices: bool
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -162,7 +177,7 @@ def _item(row: dict[str, Any], fields: Mapping[str, Any], where: str) -> Item:
     if joint == " " and context[-1].isspace():
         joint = ""  # the context ends in white space of its own, as a prompt of code does
     if fields["choices"] is None:
-        return Item(context, joint, [_text(row, fields["continuation"] or fields["text"], where)], 0)
+        return Item(context, joint, [_text(row, fields["continuation"] or fields["text"], where)], 0, False)
     choices, gold = _field(row, fields["choices"], where), _field(row, fields["gold"], where)
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         raise InputError(f"field '{fields['choices']}' is not a list of texts", where=where)
@@ -170,7 +185,7 @@ def _item(row: dict[str, Any], fields: Mapping[str, Any], where: str) -> Item:
     if index is None:
         what = f"field '{fields['gold']}' is {gold!r:.60}, not the index of one of {len(choices)} choices"
         raise InputError(what, where=where, hint="name choices and gold in evals; gold is a field with an index from 0, or with a letter from A")
-    return Item(context, joint, [_encodable(choice, fields["choices"], where) for choice in choices], index)
+    return Item(context, joint, [_encodable(choice, fields["choices"], where) for choice in choices], index, True)
 
 
 def _index(gold: Any, choices: list[str]) -> int | None:

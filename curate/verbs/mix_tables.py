@@ -42,7 +42,26 @@ def read_result(folder: Path) -> Any:
 
 def print_plan(found: dict[str, Any]) -> None:
     """Print what a mix would train."""
-    print_table(["what", "how much"], [[name, value] for name, value in found["summary"].items()])
+    print_table(["what", "how much"], [[name, _told(name, value)] for name, value in found["summary"].items()])
+
+
+def _told(name: str, value: Any) -> Any:
+    """Return a value of a plan as it is told to people."""
+    if name == "sources":
+        return ", ".join(f"{source} ({tokens:,} tokens)" for source, tokens in value.items())
+    if name == "suites":
+        return ", ".join(f"{suite} ({_counted(size['items'], 'item')}, {size['bytes']:,} bytes)" for suite, size in value.items())
+    if name == "suites of later phases":
+        return "; ".join(f"{phase}: {_told('suites', suites)}" for phase, suites in value.items())
+    if name.startswith("floating-point operations"):
+        return f"{value:.3g}"
+    if name == "memory of a worker":
+        return f"about {value / 1e6:,.0f} MB"
+    return "yes" if value is True else value
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _rounds(folder: Path) -> list[Path]:

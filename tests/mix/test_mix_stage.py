@@ -36,7 +36,7 @@ from curate.specs.mix import Constraints, Mix, SolvedMix
 from curate.specs.workflow import Tokenize, Workflow
 from curate.tasks import hash_of
 from curate.tokens.stage import tokenize
-from curate.verbs.mix_tables import print_result, read_result
+from curate.verbs.mix_tables import print_plan, print_result, read_result
 from curate.workflow import Arguments, Project
 
 SPEC = """
@@ -311,6 +311,57 @@ def test_a_plan_says_how_many_runs_may_follow_and_what_they_cost(project: Path, 
         each = float(found["floating-point operations"]) / 12
         assert float(found["floating-point operations of further runs, at most"]) == pytest.approx(most * each, rel=0.01)
         assert found["minutes of further runs, at most"] == -(-most // 3) * 4  # rounds of three runs, two by two: as long as four
+
+
+@pytest.fixture
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curate.mix.estimate._tokens_per_second", lambda *_: 3072 / 60)
+
+
+def own(project: Path) -> str:
+    return f"sources: {{letters: {project}/tokens/letters, sums: {project}/tokens/sums}}\ntokenizer: {project}/tokens/together/tokenizer.json\n"
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_plan_reads_the_suites_and_says_how_large_they_are(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = SPEC + own(project) + PHASE + ", evals: {ends: evals/ends.jsonl}}\n- {name: more, target: {tokens: 10}}\n"
+    rows = [{"question": "1 plus 1", "choices": ["2", "drei"], "answer": "B"}, {"question": "2 plus 2", "choices": ["4", "5"], "answer": 0}]
+    (project / "evals/ends.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (project / "mixes/sizes.yaml").write_text(text)
+    found = estimate(project / "mixes/sizes.yaml")
+    summary = found["summary"]
+    sums = sum(len(json.loads(line)["text"]) for line in (project / "evals/sums.jsonl").read_text().splitlines())
+    assert summary["suites"] == {"sums": {"items": 30, "bytes": sums}}
+    assert summary["suites of later phases"] == {"end": {"ends": {"items": 2, "bytes": len(" drei 4")}}}  # of right answers
+    assert set(summary["sources"]) == {"letters", "sums"} == set(found["natural"])
+    assert sum(found["natural"].values()) == pytest.approx(1)
+    numbers = [summary[key] for key in ("floating-point operations", "memory of a worker", "minutes on this machine")]
+    assert all(isinstance(number, (int, float)) and number > 0 for number in [*numbers, *summary["sources"].values()])
+    assert [key for key, value in summary.items() if isinstance(value, str)] == []  # words only where they say what no number says
+    print_plan(found)
+    told = capsys.readouterr().out
+    for part in (
+        f"sums (30 items, {sums:,} bytes)",
+        "end: ends (2 items, 7 bytes)",
+        "about 4",
+        f"letters ({summary['sources']['letters']:,} tokens)",
+    ):
+        assert part in told
+    assert max(map(len, told.splitlines())) <= 120
+
+
+@pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("", "the suite 'sums' has no items"), ('{"body": "a"}', r"bad.jsonl:1: has no field 'text'"), ("{", r"bad.jsonl:1: is not JSON")],
+)
+@pytest.mark.parametrize("where", ["mix", "phase"])
+def test_a_plan_ends_with_what_is_wrong_with_a_suite(project: Path, line: str, message: str, where: str) -> None:
+    (project / "evals/bad.jsonl").write_text(line + "\n")
+    text = SPEC.replace("sums.jsonl", "bad.jsonl") if where == "mix" else SPEC + PHASE + ", evals: {sums: evals/bad.jsonl}}\n"
+    (project / "mixes/bad.yaml").write_text(text + own(project))
+    with pytest.raises(InputError, match=message):
+        estimate(project / "mixes/bad.yaml")
 
 
 def test_a_round_has_as_many_runs_as_the_plan_says_may_follow(monkeypatch: pytest.MonkeyPatch) -> None:
