@@ -144,6 +144,8 @@ def only(swarm: Swarm, suite: str) -> Swarm:
 def recommend(problem: solve.Problem, swarm: Swarm, asked: str, setting: Setting | None = None) -> dict[str, Any]:
     """Return the proposal as plain data: weights with intervals, predictions, gain, laws, sensitivity, and the points of the report's charts.
 
+    With a setting also how often the target would read each source; with the objective `chance` also that of beating the natural mix.
+
     Weights are those of leaves; what the laws and the sensitivity speak of are coordinates, which differ only when a mix is reused.
     """
     found = solve.solve(problem)
@@ -155,8 +157,13 @@ def recommend(problem: solve.Problem, swarm: Swarm, asked: str, setting: Setting
     def of_leaves(values: Array) -> dict[str, float]:
         return dict(zip(leaves, (spread @ values).tolist(), strict=True))
 
+    weights = as_shares(leaves, spread @ found.weights)
+    known: dict[str, Any] = {} if found.chance is None else {"chance": found.chance}
+    if setting is not None:
+        known["repeats"] = {leaf: weights[leaf] * setting.spec.target.tokens / setting.tokens[leaf] for leaf in leaves}
     return {
-        "weights": as_shares(leaves, spread @ found.weights),
+        "weights": weights,
+        **known,
         "low": of_leaves(found.low),
         "high": of_leaves(found.high),
         "natural": of_leaves(problem.natural),

@@ -57,6 +57,7 @@ class Solution(msgspec.Struct):
     nearest_run: float  # total variation distance
     usual_distance: float  # within which 90 % of the runs have another one
     keep_natural: bool  # the interval of the gain includes zero
+    chance: float | None  # of beating the natural mix; None unless that is the objective
     warnings: list[str]
     curse: float  # what was taken off the gain
     refits: dict[str, Fit]  # suite → its law refitted to RESAMPLES halves of the swarm
@@ -86,6 +87,7 @@ def solve(problem: Problem) -> Solution:
         distance,
         usual,
         gain[1] <= 0,
+        _chance(problem, refits, weights, curse) if problem.objective == "chance" else None,
         _warnings(problem, weights, gain),
         curse,
         refits,
@@ -216,16 +218,31 @@ def gain_intervals(problem: Problem, refits: Fits, mixes: Array, rival: Array, c
     itself, whatever the laws do not know.
     """
     chosen = np.random.default_rng(1).integers(len(problem.mixes), size=RESAMPLES)
-    error = np.zeros((RESAMPLES, len(mixes)))
-    for suite, scale in problem.scales.items():
-        fitted = problem.laws[suite]
-        error += scale * np.outer((fitted.residuals / fitted.scales)[chosen], fitted.scale_at(mixes))
+    error = _errors(problem, mixes)[chosen]
     both = np.vstack([rival, mixes])
     drawn, full = relative_bits(problem, refits, both), relative_bits(problem, full_fits(problem), both)[0]
     gains, means = drawn[:, :1] - drawn[:, 1:] + error, full[0] - full[1:] - curses
     low, high = np.quantile(gains, [0.05, 0.95], axis=0) - curses
     found = [(float(m), min(float(a), float(m)), max(float(b), float(m))) for m, a, b in zip(means, low, high, strict=True)]
     return [(0.0, 0.0, 0.0) if np.abs(mix - rival).max() < SAME else interval for mix, interval in zip(mixes, found, strict=True)]
+
+
+def _errors(problem: Problem, mixes: Array) -> Array:
+    """Return the errors that the law may make at mixes [mixes, sources], relative to the objective: one per run that was left out, [runs, mixes]."""
+    error = np.zeros((len(problem.mixes), len(mixes)))
+    for suite, scale in problem.scales.items():
+        fitted = problem.laws[suite]
+        error += scale * np.outer(fitted.residuals / fitted.scales, fitted.scale_at(mixes))
+    return error
+
+
+def _chance(problem: Problem, refits: Fits, w: Array, curse: float) -> float:
+    """Return how likely `w` beats the natural mix: the share of its gains, less the winner's curse, of every resample with the error of every run."""
+    if np.abs(w - problem.natural).max() < SAME:
+        return 0.0  # a mix does not beat itself
+    drawn = relative_bits(problem, refits, np.stack([problem.natural, w]))
+    gains = (drawn[:, 0] - drawn[:, 1])[:, None] + _errors(problem, w[None])[:, 0]
+    return float(np.mean(gains > curse))
 
 
 def _predictions(problem: Problem, weights: Array, uniform: Array) -> dict[str, dict[str, float]]:

@@ -141,7 +141,7 @@ def fit(arguments: argparse.Namespace) -> None:
     from curate.console import say
     from curate.errors import SpecError
     from curate.mix.fitted import read_fit
-    from curate.verbs.mix_tables import print_json, print_laws, print_notes
+    from curate.verbs.mix_tables import print_json, print_laws, print_notes, with_direction
 
     given = (arguments.spec is not None, arguments.ratios is not None, arguments.metrics is not None)
     if given not in ((True, False, False), (False, True, True)):
@@ -155,7 +155,7 @@ def fit(arguments: argparse.Namespace) -> None:
         folder, notes = arguments.output, _fit_tables(arguments)
     found = read_fit(folder)
     if arguments.json:
-        print_json({"runs": len(found.swarm.runs), "sources": found.swarm.sources, "laws": found.laws, "notes": notes})
+        print_json({"runs": len(found.swarm.runs), "sources": found.swarm.sources, "laws": with_direction(found.laws), "notes": notes})
     else:
         print_laws(found.laws)
         print_notes(notes)
@@ -183,7 +183,7 @@ def solve(arguments: argparse.Namespace) -> None:
     from curate.console import say
     from curate.errors import SpecError
     from curate.mix.doubts import LOWER
-    from curate.verbs.mix_tables import print_json, print_notes, print_proposal, read_proposal
+    from curate.verbs.mix_tables import print_json, print_notes, print_proposal, read_proposal, with_direction
 
     if (arguments.fit is None) == (arguments.spec is None):
         raise SpecError("give either a mix spec, or --fit DIR")
@@ -198,7 +198,7 @@ def solve(arguments: argparse.Namespace) -> None:
         folder = arguments.output or arguments.fit
         written = _solve_fit(arguments, folder)
     found = read_proposal(folder)
-    print_json(found) if arguments.json else print_proposal(found)
+    print_json(found | {"laws": with_direction(found["laws"])}) if arguments.json else print_proposal(found)
     if arguments.fit is not None and not arguments.json:
         print_notes([LOWER])
     say(f"the proposal: {folder / written}")

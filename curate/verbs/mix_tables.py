@@ -130,23 +130,42 @@ def print_proposal(found: Row) -> None:
     from curate.mix.conclude import percent
 
     natural = found.get("baseline", "natural")  # where nobody knows the natural mix, something else stands for it
-    flat = found["sensitivity"]["flat"]["ranges"]
+    flat, repeats = found["sensitivity"]["flat"]["ranges"], found.get("repeats")  # without a spec nobody knows what there is of a source
     rows = []
     for name, weight in sorted(found["weights"].items(), key=lambda item: -item[1]):
         free = f"{_share(flat[name][0])} to {_share(flat[name][1])}" if name in flat else "as in the reused mix"
-        rows.append([name, _share(weight), f"{_share(found['low'][name])} to {_share(found['high'][name])}", _share(found["natural"][name]), free])
-    print_table(["source", "weight", "90 % interval", natural, "may move within, for 0.1 %"], rows)
+        row = [name, _share(weight), f"{_share(found['low'][name])} to {_share(found['high'][name])}", _share(found["natural"][name]), free]
+        rows.append(row + ([f"{repeats[name]:.2f}"] if repeats else []))
+    print_table(["source", "weight", "90 % interval", natural, "may move within, for 0.1 %", *(["repeats"] if repeats else [])], rows)
+    best = {suite: f"{alone['best']:.4f}" for suite, alone in found["sensitivity"]["suites"].items()}
     rows = [
-        [suite, found["laws"][suite]["law"].replace("_", " "), f"{p['natural']:.4f}", f"{p['solved']:.4f}", f"{p['low']:.4f} to {p['high']:.4f}"]
+        [suite, found["laws"][suite]["law"].replace("_", " "), *(f"{p[key]:.4f}" for key in ("natural", "solved")), _interval(p), best[suite]]
         for suite, p in found["predictions"].items()
     ]
-    print_table(["suite", "law", natural, "solved", "90 % interval"], rows)
+    print_table(["suite", "law", natural, "solved", "90 % interval", "best for it alone"], rows)
     for rival, gain in {found.get("baseline", "natural mix"): found["gain"], "uniform mix": found["gain_over_uniform"]}.items():
         mean, low, high = (percent(value).removeprefix("+") for value in gain)
         print(f"predicted gain over the {rival}: {mean} ({low} to {high}), corrected for the winner's curse")
+    _print_chance(found)
     for sentence in found["sensitivity"]["sentences"]:
         print(sentence)
     print_notes(found["warnings"])
+
+
+def _print_chance(proposal: Row) -> None:
+    """Print the chance of beating the natural mix, where that is what was solved for."""
+    chance = proposal.get("chance")
+    if chance is not None:
+        print(f"predicted chance of beating the natural mix: {_share(chance) if chance <= 0.999 else 'over 99.9 %'}")
+
+
+def with_direction(laws: dict[str, Row]) -> dict[str, Row]:
+    """Return suite → facts of its law, and which way its scores are taken: bits per byte are better the lower, and so is all that tables hold."""
+    return {suite: facts | {"lower_is_better": True} for suite, facts in laws.items()}
+
+
+def _interval(score: Row) -> str:
+    return f"{score['low']:.4f} to {score['high']:.4f}"
 
 
 def _share(value: float) -> str:
@@ -162,12 +181,13 @@ def print_result(result: Row) -> None:
     ]
     print_table(["source", "weight", "solved", "90 % interval", "natural", "repeats"], rows)
     rows = [
-        [n, s["law"].replace("_", " "), f"{s['natural']:.4f}", f"{s['solved']:.4f}", f"{s['low']:.4f} to {s['high']:.4f}", *_confirmed(s)]
+        [n, s["law"].replace("_", " "), f"{s['natural']:.4f}", f"{s['solved']:.4f}", _interval(s), *_confirmed(s)]
         for n, s in solved["scores"].items()
     ]
     print_table(["suite", "law", "natural", "solved", "90 % interval", "confirmed difference", "verdict"], rows)
     for line in _against_others(result["comparison"]):
         print(line)
+    _print_chance(result.get("proposal", {}))
     print(result["verdict"])
     for name, phase in result.get("phases", {}).items():
         print(f"\nphase {name}")

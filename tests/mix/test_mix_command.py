@@ -338,9 +338,43 @@ constraints: {max_repeats: 4, sources: {web: {min: 0.4}}}
     assert any("math" in sentence for sentence in found["sensitivity"]["sentences"])
     solved = load_spec(tables / "laws/mine.proposed.yaml", SolvedMix)
     assert solved.verdict == "not_confirmed"
+    assert {name: round(value, 3) for name, value in found["repeats"].items()} == {name: source.repeats for name, source in solved.weights.items()}
+    assert "chance" not in found and "repeats" not in free
     export = json.loads(run("export", "laws/mine.proposed.yaml", "--format", "olmo-core", "--json", cwd=tables).stdout)
     assert sum(export["tokens"].values()) == 100_000
     assert "requested_tokens=100000" in export["text"]
+
+
+def test_the_table_of_a_proposal_says_repeats_the_best_for_each_suite_and_its_chance(
+    tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tables)
+
+    def printed(*words: str) -> str:
+        capsys.readouterr()
+        assert main(["mix", *words]) == 0
+        return capsys.readouterr().out
+
+    laws = json.loads(printed(*FIT, "--law", "ridge"))["laws"]
+    assert {suite: facts["lower_is_better"] for suite, facts in laws.items()} == {"docs": True, "sums": True}
+    spec = "name: mine\ntarget: {tokens: 100_000}\nevals: {docs: {}, sums: {}}\nobjective: chance\n"
+    (tables / "mine.yaml").write_text(spec + "sources: {code: {tokens: 30_000}, math: {tokens: 10_000}, web: {tokens: 90_000}}\n")
+    solve = ("solve", "--fit", "laws", "--spec", "mine.yaml")
+    found = json.loads(printed(*solve, "--json"))
+    assert {suite: facts["lower_is_better"] for suite, facts in found["laws"].items()} == {"docs": True, "sums": True}
+    assert 0.5 < found["chance"] <= 1
+    lines = printed(*solve).splitlines()
+    (sources,), (suites,) = ([line for line in lines if line.startswith(word)] for word in ("source ", "suite "))
+    assert sources.split()[-1] == "repeats" and suites.rstrip().endswith("best for it alone")
+    (code,) = (line.split() for line in lines if line.startswith("code "))
+    assert code[-1] == f"{found['repeats']['code']:.2f}"
+    (docs,) = (line.split() for line in lines if line.startswith("docs "))
+    assert docs[-1] == f"{found['sensitivity']['suites']['docs']['best']:.4f}"
+    told = f"{100 * found['chance']:.1f} %" if found["chance"] <= 0.999 else "over 99.9 %"
+    assert f"predicted chance of beating the natural mix: {told}" in lines
+    assert max(len(sources.rstrip()), len(suites.rstrip()), len(" ".join(code)), len(" ".join(docs))) <= 100
+    without = printed("solve", "--fit", "laws").splitlines()
+    assert "repeats" not in without[0] and not any("chance" in line for line in without)
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,20 @@ def test_the_best_chance_is_at_least_that_of_the_fewest_bits() -> None:
     assert probability(sure) >= max(probability(mix) for mix in random.dirichlet(np.ones(4), 300)) - 1e-3
 
 
+def test_the_chance_of_beating_the_natural_mix_is_that_of_the_interval_of_the_gain() -> None:
+    given = problem(runs=16, noise=0.03, pull=0.0)
+    assert solve(given).chance is None
+    best, chances = solve(msgspec.structs.replace(given, objective="chance")).weights, []
+    for part in (0.1, 0.3, 0.5):
+        found = solve(msgspec.structs.replace(given, objective="chance", natural=(1 - part) * best + part / 4))
+        spread = (found.gain[2] - found.gain[1]) / (2 * norm.ppf(0.95))
+        assert found.chance == pytest.approx(norm.cdf(found.gain[0] / spread), abs=0.08)
+        chances.append(found.chance)
+    assert 0.5 < chances[0] < chances[1] < chances[2] <= 1
+    alone = {name: SourceLimits(fixed=float(share)) for name, share in zip(NAMES, given.natural, strict=True)}
+    assert solve(msgspec.structs.replace(given, objective="chance", limits=limits_of(Constraints(sources=alone), TOKENS, None))).chance == 0
+
+
 def test_the_objectives_have_their_own_gradients() -> None:
     given_problem = problem(law="power", pull=0.02)
     mixed = {"docs": given_problem.laws["docs"], "math": choose_law("math", given_problem.mixes, given_problem.scores["math"], "gp")}
