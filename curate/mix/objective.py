@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 Fits = Mapping[str, Fit]  # suite → its fit, or B fits
 Evaluate = Callable[[Array], tuple[float, Array]]  # mix → value to be minimized, gradient
 FLOOR = 1e-6  # of a share, inside logarithms
+DIGITS = 6  # to which two mixes are the same
 
 
 class Problem(msgspec.Struct, frozen=True, dict=True):
@@ -56,6 +57,19 @@ class Problem(msgspec.Struct, frozen=True, dict=True):
         """Protected suite → the most bits per byte that it may have: what it has under the natural mix."""
         natural = self.natural[None]
         return {suite: float(self.laws[suite].full.predict(natural)[0, 0]) for suite in self.protected}
+
+    @functools.cached_property
+    def usual_distance(self) -> float:
+        """The total variation within which 90 % of the swarm's mixes have another one; a mix that was repeated is one. 0: there is no other."""
+        mixes = np.unique(np.round(self.mixes, DIGITS), axis=0)
+        if len(mixes) < 2:
+            return 0.0
+        return float(np.quantile([np.delete(apart(mixes, mix), i).min() for i, mix in enumerate(mixes)], 0.9))
+
+
+def apart(mixes: Array, w: Array) -> Array:
+    """Return the total variation of each of `mixes` [mixes, sources] from `w`."""
+    return np.asarray(0.5 * np.abs(mixes - w).sum(1))
 
 
 def full_fits(problem: Problem) -> dict[str, Fit]:
@@ -123,9 +137,9 @@ def best_chance(problem: Problem, fits: Fits, refits: Fits, error: float) -> Eva
 
 
 def law_error(problem: Problem) -> float:
-    """Return the standard deviation of what the laws cannot express, relative to the objective: leave-one-out errors beyond the noise."""
-    together, noise = np.zeros(len(problem.mixes)), 0.0
-    for suite, scale in problem.scales.items():
-        together += scale * problem.laws[suite].residuals
-        noise += (scale * (problem.laws[suite].noise or 0.0)) ** 2
-    return float(np.sqrt(max(np.mean(together**2) - noise, 0.1 * np.mean(together**2))))
+    """Return the standard deviation of what the laws cannot express, relative to the objective: that of leave-one-out errors.
+
+    The noise between repeated runs is not taken off: these have other seeds, while the runs of a swarm have the same and differ by less.
+    """
+    together = sum(scale * problem.laws[suite].residuals for suite, scale in problem.scales.items())
+    return float(np.sqrt(np.mean(np.square(together))))

@@ -12,8 +12,9 @@ A minimum is found by SLSQP with exact gradients, for all runs from several fixe
 convex; with Gaussian processes it is not). Deterministic.
 
 Halves of a swarm vary about the fit to all of it as swarms of its size about the truth, so the optima give the intervals of the weights. They
-also correct the predicted gain for the winner's curse (Efron's optimism): a mix that was chosen because it looks best looks better than it
-is. The interval of the gain also carries the laws' leave-one-out errors, since no resample knows of what a law cannot express.
+also correct the predicted gain for the winner's curse: a mix that was chosen because it looks best looks better than it is, and a half's
+optimum looks better in that half than in others. The interval of the gain also carries the laws' leave-one-out errors, since no resample
+knows of what a law cannot express.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from curate.mix import law as laws_of
 from curate.mix.feasible import linear_constraints, project
 from curate.mix.law import Fit
 from curate.mix.limits import Limits
-from curate.mix.objective import Evaluate, Fits, Problem, best_chance, fewest_bits, full_fits, law_error, relative_bits
+from curate.mix.objective import Evaluate, Fits, Problem, apart, best_chance, fewest_bits, full_fits, law_error, relative_bits
 from curate.mix.slopes import AtMix, weighted
 
 __all__ = ["Problem", "Solution", "solve"]
@@ -70,11 +71,10 @@ def solve(problem: Problem) -> Solution:
     optimum = minimize(problem, objective_of(problem, full, refits), starts_of(problem))
     optima = np.array([_again(problem, refits, b, optimum) for b in range(RESAMPLES)])
     weights = settled(problem, optimum, optima)
-    curse = _curse(problem, full, refits, optima)
+    curse = _curse(problem, refits, optima)
     gain = gain_interval(problem, refits, weights, problem.natural, curse)
     uniform = np.full(len(problem.names), 1 / len(problem.names))
     low, high = np.quantile(optima, [0.05, 0.95], axis=0)
-    distance, usual = _distances(problem, weights)
     return Solution(
         weights,
         optimum,
@@ -84,8 +84,8 @@ def solve(problem: Problem) -> Solution:
         gain_of(problem, full, weights),
         gain_interval(problem, refits, weights, uniform, curse),
         _predictions(problem, weights, uniform),
-        distance,
-        usual,
+        float(apart(problem.mixes, weights).min()),
+        problem.usual_distance,
         gain[1] <= 0,
         _chance(problem, refits, weights, curse) if problem.objective == "chance" else None,
         _warnings(problem, weights, gain),
@@ -197,12 +197,13 @@ def gain_of(problem: Problem, fits: Fits, w: Array) -> float:
     return float(natural - mine)
 
 
-def _curse(problem: Problem, full: Fits, refits: Fits, optima: Array) -> float:
-    """Return how much better the optimum of a resample looks in that resample than in the fit to all runs."""
-    both = np.vstack([problem.natural, optima])
-    own, seen = relative_bits(problem, refits, both), relative_bits(problem, full, both)[0]
-    gains = own[:, 0] - own[np.arange(RESAMPLES), 1 + np.arange(RESAMPLES)]
-    return max(0.0, float(np.mean(gains - (seen[0] - seen[1:]))))
+def _curse(problem: Problem, refits: Fits, optima: Array) -> float:
+    """Return how much better the optimum of a resample looks in that resample than in all of them on the average: what choosing it adds.
+
+    Next to the fit to all runs instead, laws of half as many runs differ from it also where nothing was chosen.
+    """
+    bits = relative_bits(problem, refits, optima)
+    return max(0.0, float(np.mean(bits.mean(0) - np.diag(bits))))
 
 
 def gain_interval(problem: Problem, refits: Fits, w: Array, rival: Array, curse: float) -> Interval:
@@ -211,38 +212,36 @@ def gain_interval(problem: Problem, refits: Fits, w: Array, rival: Array, curse:
 
 
 def gain_intervals(problem: Problem, refits: Fits, mixes: Array, rival: Array, curses: list[float]) -> list[Interval]:
-    """Return the gains of mixes [mixes, sources] over `rival`, less what the winner's curse is for each, with their 90 % intervals.
+    """Return the gains of mixes [mixes, sources] over `rival`, less what the winner's curse is for each, with their 90 % intervals."""
+    gains, draws = _gains(problem, refits, mixes, rival)
+    means, (low, high) = gains - curses, np.quantile(draws, [0.05, 0.95], axis=0) - curses
+    found = [(float(m), min(float(a), float(m)), max(float(b), float(m))) for m, a, b in zip(means, low, high, strict=True)]
+    return [(0.0, 0.0, 0.0) if apart(mix[None], rival) < SAME else interval for mix, interval in zip(mixes, found, strict=True)]
 
-    A resample's gain gets the leave-one-out errors of one run at random, the same run for all suites, as the error of the law at a mix: in
-    units of what the law thinks of its uncertainty, so that a run in a far corner does not speak for mixes in the middle. A mix gains nothing over
-    itself, whatever the laws do not know.
+
+def _gains(problem: Problem, refits: Fits, mixes: Array, rival: Array) -> tuple[Array, Array]:
+    """Return the gains of mixes [mixes, sources] over `rival` that all runs show, [mixes], and what they may be, [RESAMPLES · runs, mixes].
+
+    Resamples say how far the gain that all runs show would move in another swarm. Each is taken with the leave-one-out error of every run, that of
+    all suites together, as the error of the law at a mix: in units of what the law thinks of its uncertainty, so that a run in a far corner does
+    not speak for mixes in the middle. A mix that lies nearer to its rival than runs to each other shares most of that error with it: what is left
+    falls as the root of the distance, which takes no law to be smooth.
     """
-    chosen = np.random.default_rng(1).integers(len(problem.mixes), size=RESAMPLES)
-    error = _errors(problem, mixes)[chosen]
     both = np.vstack([rival, mixes])
     drawn, full = relative_bits(problem, refits, both), relative_bits(problem, full_fits(problem), both)[0]
-    gains, means = drawn[:, :1] - drawn[:, 1:] + error, full[0] - full[1:] - curses
-    low, high = np.quantile(gains, [0.05, 0.95], axis=0) - curses
-    found = [(float(m), min(float(a), float(m)), max(float(b), float(m))) for m, a, b in zip(means, low, high, strict=True)]
-    return [(0.0, 0.0, 0.0) if np.abs(mix - rival).max() < SAME else interval for mix, interval in zip(mixes, found, strict=True)]
-
-
-def _errors(problem: Problem, mixes: Array) -> Array:
-    """Return the errors that the law may make at mixes [mixes, sources], relative to the objective: one per run that was left out, [runs, mixes]."""
+    gains, moved = full[0] - full[1:], drawn[:, :1] - drawn[:, 1:]
     error = np.zeros((len(problem.mixes), len(mixes)))
     for suite, scale in problem.scales.items():
         fitted = problem.laws[suite]
         error += scale * np.outer(fitted.residuals / fitted.scales, fitted.scale_at(mixes))
-    return error
+    error *= np.sqrt(np.minimum(1.0, apart(mixes, rival) / max(problem.usual_distance, SAME)))
+    draws = gains + (moved - moved.mean(0))[:, None] + error
+    return gains, draws.reshape(-1, len(mixes))
 
 
 def _chance(problem: Problem, refits: Fits, w: Array, curse: float) -> float:
-    """Return how likely `w` beats the natural mix: the share of its gains, less the winner's curse, of every resample with the error of every run."""
-    if np.abs(w - problem.natural).max() < SAME:
-        return 0.0  # a mix does not beat itself
-    drawn = relative_bits(problem, refits, np.stack([problem.natural, w]))
-    gains = (drawn[:, 0] - drawn[:, 1])[:, None] + _errors(problem, w[None])[:, 0]
-    return float(np.mean(gains > curse))
+    """Return how likely `w` beats the natural mix: the share of what its gain may be that is above the winner's curse."""
+    return float(np.mean(_gains(problem, refits, w[None], problem.natural)[1] > curse))
 
 
 def _predictions(problem: Problem, weights: Array, uniform: Array) -> dict[str, dict[str, float]]:
@@ -253,16 +252,10 @@ def _predictions(problem: Problem, weights: Array, uniform: Array) -> dict[str, 
     return {suite: {name: float(value) for name, value in row.items()} for suite, row in found.items()}
 
 
-def _distances(problem: Problem, w: Array) -> tuple[float, float]:
-    """Return the total variation from `w` to the nearest run, and the distance within which 90 % of the runs have another run."""
-    apart = 0.5 * np.abs(problem.mixes[:, None] - problem.mixes[None]).sum(2) + np.eye(len(problem.mixes)) * 2
-    return float(0.5 * np.abs(problem.mixes - w).sum(1).min()), float(np.quantile(apart.min(1), 0.9))
-
-
 def _warnings(problem: Problem, weights: Array, gain: Interval) -> list[str]:
     warnings = []
     for what, mix in {"proposal": weights, "natural mix": problem.natural}.items():
-        distance, usual = _distances(problem, mix)
+        distance, usual = float(apart(problem.mixes, mix).min()), problem.usual_distance
         if distance > usual:
             warnings.append(
                 f"the laws extrapolate: the {what} differs from the nearest run in {100 * distance:.0f} % of its tokens, "

@@ -17,7 +17,7 @@ from curate.mix.law import choose_law
 from curate.mix.limits import Traits, free, limits_of, natural_weights
 from curate.mix.objective import best_chance, bits_and_slope, divergence, fewest_bits, full_fits, law_error, relative_bits
 from curate.mix.sample import as_vector, sample_mixes
-from curate.mix.solve import Problem, Solution, gain_of, resampled, settled, solve
+from curate.mix.solve import Problem, Solution, gain_intervals, gain_of, resampled, settled, solve
 from curate.mix.table import Swarm as Table
 from curate.specs.mix import Constraints, GroupLimits, SourceLimits, Swarm
 
@@ -83,6 +83,31 @@ def test_the_predicted_gain_is_corrected_and_its_interval_covers_the_truth() -> 
     assert sum(covered) >= 8
     plain, corrected = np.mean(excess, axis=0)
     assert abs(corrected) < max(abs(plain), 0.01)
+
+
+def test_what_limits_decide_alone_is_not_corrected_as_a_choice() -> None:
+    """No winner's curse where nothing could win: laws of halves may all differ from that of the whole swarm, and do."""
+    shares = {name: SourceLimits(fixed=share) for name, share in {"code": 0.2, "math": 0.2, "papers": 0.3, "web": 0.3}.items()}
+    solution = solve(problem(runs=40, noise=0.05, limits=limits_of(Constraints(sources=shares), TOKENS, None)))
+    assert solution.gain[0] == pytest.approx(solution.gain_uncorrected, abs=1e-12)
+    assert solution.gain[1] < solution.gain[0] < solution.gain[2]
+
+
+def test_what_is_predicted_of_a_mix_is_known_the_better_the_nearer_it_is_to_the_natural_one() -> None:
+    given_problem = problem(noise=0.02)
+    solution, natural = solve(given_problem), given_problem.natural
+    mixes = natural + np.array([1.0, 0.1, 0.01, 0.0])[:, None] * (solution.weights - natural)
+    intervals = gain_intervals(given_problem, solution.refits, mixes, natural, [0.0] * 4)
+    widths = [high - low for _, low, high in intervals]
+    assert widths[0] > widths[1] > 2 * widths[2] > widths[3] == 0
+    assert all(low <= true_gain(mix, natural) <= high for mix, (_, low, high) in zip(mixes, intervals, strict=True))
+
+
+def test_repeats_of_a_mix_are_no_neighbors_of_it() -> None:
+    given_problem = problem()
+    twice = msgspec.structs.replace(given_problem, mixes=np.repeat(given_problem.mixes, 2, axis=0))
+    assert twice.usual_distance == pytest.approx(given_problem.usual_distance)
+    assert given_problem.usual_distance > 0.05
 
 
 def test_a_mix_gains_nothing_over_itself() -> None:
@@ -200,7 +225,7 @@ def test_the_best_chance_is_at_least_that_of_the_fewest_bits() -> None:
 
 
 def test_the_chance_of_beating_the_natural_mix_is_that_of_the_interval_of_the_gain() -> None:
-    given = problem(runs=16, noise=0.03, pull=0.0)
+    given = problem(runs=16, noise=0.1, pull=0.0)
     assert solve(given).chance is None
     best, chances = solve(msgspec.structs.replace(given, objective="chance")).weights, []
     for part in (0.1, 0.3, 0.5):
