@@ -182,7 +182,8 @@ def run(arguments: argparse.Namespace) -> None:
     from curate.funnel import funnel
     from curate.workflow import Run, open_project
 
-    folder = open_project(arguments.spec).run
+    project = open_project(arguments.spec)
+    folder = project.run
     engine = Local(arguments.workers, folder / "logs") if arguments.workers else Inline()
     try:
         with Progress(arguments.quiet) as progress:
@@ -190,7 +191,7 @@ def run(arguments: argparse.Namespace) -> None:
     finally:
         engine.close()
     print_funnel(funnel(folder))
-    for line in _mix_verdicts(folder / "mix"):
+    for line in _mix_verdicts(folder / "mix") if project.workflow.mix is not None else []:
         print(f"\n{line}")
     say(f"\nreport: {folder / 'report.html'}")
 

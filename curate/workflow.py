@@ -117,6 +117,7 @@ class Run:
         self.context, self.say = msgspec.structs.replace(context, budget=self.project.workflow.errors), self._tell(say)
         self.current: dict[str, Corpus] = {}
         self.tokens: dict[str, Path] = {}
+        self.own: set[Path] = set()  # the folders under together/ of the steps that the workflow has
         self.tokenizer: Path | None = None
         self.state = RunState(self.project.workflow.name, str(path), resolved(self.project.workflow))
 
@@ -213,6 +214,7 @@ class Run:
             self._complete({s: plan_step(step, self.current[s], s, targets[s], self.project) for s in self.current})
             return
         scratch = self.project.run / "together" / f"{number:02d}-{step.kind}"
+        self.own.add(scratch)
         if step.kind != "rephrase":  # which may find that there is no endpoint, and leaves no stage then
             for source, target in targets.items():
                 self._begin(source, step.kind, target)
@@ -260,6 +262,10 @@ class Run:
             shutil.rmtree(plan.parent)
             with contextlib.suppress(OSError):  # it has other stages
                 plan.parent.parent.rmdir()
+        for folder in sorted(self.project.run.glob("together/[0-9][0-9]-*")):
+            # Runs before 2026-11-27 kept answers with the step; they are paid for.
+            if folder not in self.own and folder.name[3:] in TOGETHER and not (folder / "answers").exists():
+                shutil.rmtree(folder)
         for folder in sorted(left):
             self.say(f"note: {self.project.run / folder} is no part of this workflow any more; delete it, or queries over all sources count it")
 
@@ -279,9 +285,9 @@ def _ordered(spec: dict[str, Any]) -> str:
 
 
 def _shown_by_the_report(run: Path, state: RunState) -> str:
-    """Return the hash of all that the report shows: the stages, what they keep for themselves, and the mix."""
+    """Return the hash of all that the report shows: the stages, what they keep for themselves, and the mix with its later phases."""
     together = [read_manifest(path.parent).key for path in sorted((run / "together").rglob("manifest.json"))]
-    mix = {path.relative_to(run).as_posix(): sha256_of(path) for path in sorted((run / "mix").glob("*.json"))}
+    mix = {path.relative_to(run).as_posix(): sha256_of(path) for name in ("*.json", "phases/*/*.json") for path in sorted((run / "mix").glob(name))}
     # Answers that came late are in no key.
     asked = [sha256_of(run / stage.folder / "manifest.json") for stage in state.stages if stage.kind == "rephrase"]
     return hash_of([stage.key for stage in state.stages], together, mix, asked, _ordered(state.spec), code_version("curate.report"))

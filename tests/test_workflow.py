@@ -22,6 +22,7 @@ import pytest
 
 from curate import workflow
 from curate.check import check_workflow
+from curate.cli import main
 from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline
 from curate.errors import BudgetError, CurateError, InputError, SpecError
@@ -209,6 +210,15 @@ def test_a_step_that_is_gone_leaves_nothing_behind(project: Path) -> None:
     run(project)
     assert not (folder / "web/05-drop").exists()
     assert (folder / "web/04-dedup").exists()
+
+
+def test_what_a_step_over_all_sources_kept_goes_with_it(project: Path) -> None:
+    folder = run(project)
+    (folder / "together/02-rephrase/answers").mkdir(parents=True)  # of an older version, and paid for
+    (folder / "together/mine").mkdir()
+    change(project, "    - annotate: [gopher, characters]\n", "    - annotate: [gopher, characters]\n    - edit: [fix_mojibake]\n")
+    run(project)
+    assert sorted(path.name for path in (folder / "together").iterdir()) == ["02-rephrase", "05-dedup", "mine"]
 
 
 def test_a_source_that_is_gone_stays_and_is_said(project: Path) -> None:
@@ -513,12 +523,24 @@ def test_a_report_that_was_not_written_is_written_by_the_next_run(project: Path,
     before = (folder / "report.html").stat().st_mtime_ns
     run(project)
     assert (folder / "report.html").stat().st_mtime_ns == before
+    for late in ("", "phases/late"):
+        (folder / "mix" / late).mkdir(parents=True, exist_ok=True)
+        (folder / "mix" / late / "result.json").write_text("{}")
+        with monkeypatch.context() as patched:
+            patched.setattr("curate.report.write_report", again := Mock())
+            run(project)
+        assert again.called
+
+
+def test_a_mix_that_the_workflow_no_longer_has_is_not_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    without_together(project)
+    folder = run(project)
     (folder / "mix").mkdir()
-    (folder / "mix/result.json").write_text("{}")
-    with monkeypatch.context() as patched:
-        patched.setattr("curate.report.write_report", again := Mock())
-        run(project)
-    assert again.called
+    (folder / "mix/result.json").write_text('{"solved": {}}')  # the report of it would fail
+    (folder / "mix/verdict.txt").write_text("better than the natural one")
+    assert main(["run", str(project / "workflows/demo.yaml"), "--workers", "0", "--quiet"]) == 0
+    assert "better" not in capsys.readouterr().out
+    assert 'id="mix"' not in (folder / "report.html").read_text(encoding="utf-8")
 
 
 # ── damaged inputs ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ import msgspec
 import pyarrow.parquet as pq
 
 from curate.errors import InputError
+from curate.funnel import open_run
 
 SHOWN = 10  # of each kind, in text
 Key = tuple[str, str]  # benchmark, item id
@@ -45,8 +46,10 @@ def differences(a: Path, b: Path) -> dict[str, Any]:
 
 
 def folder_of(path: Path) -> Path:
-    """Return the folder of a search: `path` itself, or that of the decontaminate step of the run at `path`."""
-    for folder in [path, *sorted(path.glob("together/*-decontaminate"), reverse=True)]:
+    """Return the folder of a search: `path` itself, or that of the last decontaminate step of the run at `path`."""
+    stages = open_run(path).stages if (path / "run.json").is_file() else []
+    done = [path / "together" / Path(stage.folder).name for stage in stages if stage.kind == "decontaminate" and stage.key]
+    for folder in [path, *reversed(done)]:
         if (folder / "summary.json").is_file():
             return folder
     raise InputError("holds no search for benchmarks", where=str(path), hint="name an --output of `curate decontaminate`, or a run")

@@ -38,7 +38,7 @@ def collect(run: Path) -> dict[str, Any]:
         "samples": samples(run, state.stages),
         "classifiers": _sections(run, state.stages, "classify", sections.classifier),
         "decontaminations": _sections(run, state.stages, "decontaminate", sections.decontamination),
-        "mix": mixing.mix(run / "mix"),
+        "mix": mixing.mix(run / "mix") if state.spec.get("mix") is not None else None,  # or it is of an earlier spec
         "spec": msgspec.json.format(msgspec.json.encode(_explicit(state.spec)), indent=2).decode(),
     }
 

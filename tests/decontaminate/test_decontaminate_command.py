@@ -13,7 +13,9 @@ from conftest import documents, write_corpus
 from test_finding_items import DISGUISES, QUESTIONS, SOLUTION, prose
 
 from curate.cli import main
-from curate.corpus import Corpus
+from curate.corpus import Corpus, write_json
+from curate.decontaminate.diff import folder_of
+from curate.workflow import RunState, Stage
 
 ROWS: list[dict[str, Any]] = [
     {"id": "m0", "question": QUESTIONS[0], "solution": SOLUTION, "answer": "385"},
@@ -107,6 +109,15 @@ def test_two_searches_are_compared(home: Path, capsys: pytest.CaptureFixture[str
     assert 'setting action: "document" → "record"' in found["why"]
     assert main(["decontaminate", "diff", str(home / "out"), str(home / "out")]) == 0
     assert "made of the same benchmarks, corpora, settings and code" in capsys.readouterr().out
+
+
+def test_the_search_of_a_run_is_that_of_its_last_finished_step(tmp_path: Path) -> None:
+    for name in ("02-decontaminate", "03-decontaminate", "04-decontaminate", "05-decontaminate"):
+        (tmp_path / "together" / name).mkdir(parents=True)
+        (tmp_path / "together" / name / "summary.json").write_text("{}")
+    stages = [Stage("web", "decontaminate", f"web/{n:02d}-decontaminate", key) for n, key in ((2, "a"), (3, "b"), (4, ""))]
+    write_json(tmp_path / "run.json", RunState("r", "", {}, stages))
+    assert folder_of(tmp_path).name == "03-decontaminate"
 
 
 @pytest.mark.parametrize(
