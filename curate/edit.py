@@ -19,7 +19,7 @@ from curate.annotate.columns import text_of
 from curate.corpus import Corpus, sha256_of
 from curate.engine import StagePlan, Work, checksums, make_plan
 from curate.errors import CurateError
-from curate.functions import checked_options, files_of, find, label, sources
+from curate.functions import checked_options, contents_of, find, label, sources
 from curate.tasks import Output, Task, code_version
 
 NAMES = ("drop_citations", "drop_lines", "fix_mojibake", "mask_pii")
@@ -44,9 +44,9 @@ def validate(name: str, options: Mapping[str, Any], folder: Path | None = None) 
     return checked_options(name, find(name, _SHIPPED, folder, "edit"), options, folder)
 
 
-def files(name: str, options: Mapping[str, Any], folder: Path | None = None) -> list[Path]:
-    """Return the files that an edit's result depends on: those that its options name, and the user's own code."""
-    return sources(name, folder) + files_of(validate(name, options, folder))
+def contents(name: str, options: Mapping[str, Any], folder: Path | None = None) -> list[str]:
+    """Return what stands for the files that an edit's result depends on: those that its options name, and the user's own code."""
+    return [sha256_of(file) for file in sources(name, folder)] + contents_of(validate(name, options, folder))
 
 
 def edit(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = None, folder: Path | None = None) -> pa.RecordBatch:
@@ -274,7 +274,7 @@ def _with_column(batch: pa.RecordBatch, changed: pa.Array) -> pa.RecordBatch:
     return batch.set_column(index, batch.schema.field(index), changed.cast(batch.schema.field(index).type))
 
 
-__all__ = ["NAMES", "drop_citations", "drop_lines", "edit", "edits", "files", "fix_mojibake", "label", "mask_pii", "validate"]
+__all__ = ["NAMES", "contents", "drop_citations", "drop_lines", "edit", "edits", "fix_mojibake", "label", "mask_pii", "validate"]
 
 
 # ── the step ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -292,7 +292,7 @@ def plan(step: list[str | dict[str, dict[str, Any]]], corpus: Corpus, source: st
     """Plan one edit step over one source; `beside` is the folder of the spec, where the paths in options begin."""
     wanted = named(step)
     code = code_version("curate.edit", "curate.annotate", "curate.kernels")
-    sums = [sha256_of(file) for name, options in wanted for file in files(name, options, beside)]
+    sums = [checksum for name, options in wanted for checksum in contents(name, options, beside)]
     work = [Work(name, [str(corpus.folder), str(beside)], [*checksums(corpus, name), *sums], {}, shard.rows) for name, shard in corpus.shards.items()]
     return StagePlan(make_plan("edit", "curate.edit:edit_shard", target, {"edits": wanted}, code, work), source, code)
 

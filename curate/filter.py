@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from curate.corpus import Corpus, sha256_of
 from curate.engine import StagePlan, Work, checksums, make_plan
 from curate.errors import CurateError, MissingExtra, SpecError
-from curate.functions import checked_options, files_of, find, sources
+from curate.functions import checked_options, contents_of, find, sources
 from curate.specs.load import nearest
 from curate.tasks import Output, Task, code_version
 
@@ -151,7 +151,7 @@ def plan(step: dict[str, dict[str, Any]] | str, corpus: Corpus, source: str, tar
     content: list[str] = []
     if not theirs:
         checked = checked_options(name, find(name, {}, beside, "filter"), options, beside)
-        content = [sha256_of(file) for file in [*sources(name, beside), *files_of(checked)]]
+        content = [*(sha256_of(file) for file in sources(name, beside)), *contents_of(checked)]
     inputs = [str(corpus.folder), str(beside)]
     work = [Work(name, inputs, [*checksums(corpus, name), *content], {}, shard.rows) for name, shard in corpus.shards.items()]
     settings = {"block": name, "options": options}

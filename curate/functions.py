@@ -18,12 +18,13 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from curate.corpus import sha256_of
 from curate.errors import SpecError
 from curate.specs.load import nearest
 
@@ -126,7 +127,7 @@ def _module_named(module: str, name: str) -> Any:
 
 
 def checked_options(name: str, function: Callable[..., Any], options: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    """Return the options converted to the types that the function's signature asks for, paths made absolute.
+    """Return the options converted to the types that the function's signature asks for, paths made absolute, with the defaults of the others.
 
     Raises SpecError for an unknown or missing option (naming the nearest), a wrong type, and a path that does not exist.
     """
@@ -140,7 +141,7 @@ def checked_options(name: str, function: Callable[..., Any], options: Mapping[st
     missing = [p.name for p in known.values() if p.default is p.empty and p.name not in options]
     if missing:
         raise SpecError(f"option '{missing[0]}' of '{name}' is missing")
-    result = {}
+    result = {p.name: p.default for p in known.values() if p.default is not p.empty}  # which may name files, too
     for option, value in options.items():
         kind = _type_of(known[option], function, name) if option in known else Any
         try:
@@ -176,12 +177,35 @@ def _path(folder: Path, kind: type, value: Any) -> Any:
     return path
 
 
-def files_of(options: Any) -> list[Path]:
-    """Return the files that checked options name, in lists and folders too: what they contain belongs into a stage's key."""
+def contents_of(options: Any) -> list[str]:
+    """Return what stands for the files that checked options name, in lists and folders too, in a stage's key.
+
+    That is the checksum of each, after its name where it lies in a folder that is named. A default may name what is not there.
+    """
+    contents = []
+    for path in sorted(_paths_in(options)):
+        if path.is_dir():
+            contents += [part for file in _files_in(path) for part in (file.relative_to(path).as_posix(), sha256_of(file))]
+        else:
+            contents.append(sha256_of(path) if path.exists() else "no such file")
+    return contents
+
+
+def _paths_in(options: Any) -> set[Path]:
     if isinstance(options, Path):
-        return sorted(path for path in options.rglob("*") if path.is_file()) if options.is_dir() else [options]
+        return {options}
     inner = options.values() if isinstance(options, Mapping) else options if isinstance(options, (list, tuple, set, frozenset)) else []
-    return sorted({path for value in inner for path in files_of(value)})
+    return {path for value in inner for path in _paths_in(value)}
+
+
+def _files_in(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield the files in a folder in the order of their names. Links are followed, but not back to a folder that they lie in."""
+    real = folder.resolve()
+    for path in sorted(folder.iterdir()) if real not in above else []:
+        if path.is_dir():
+            yield from _files_in(path, (*above, real))
+        elif path.is_file():
+            yield path
 
 
 def sources(name: str, folder: Path | None) -> list[Path]:

@@ -23,7 +23,7 @@ from curate.edit import named
 from curate.engine import Context, StagePlan, complete_all, make_plan, shard_work
 from curate.errors import InputError, SpecError
 from curate.filter import block_of
-from curate.functions import checked_options, files_of, make_importable, sources
+from curate.functions import checked_options, contents_of, make_importable, sources
 from curate.functions import find as find_function
 from curate.ledger import describe_damage
 from curate.lock import locked
@@ -301,7 +301,7 @@ def prepare(project: Project, say: Any) -> None:
     target = resolve(step.into, project.root, project.beside)
     function = find_function(step.call, {}, project.beside, "function")
     options = checked_options(step.call, function, step.options, project.beside)
-    code = [sha256_of(file) for file in [*sources(step.call, project.beside), *files_of(options)]]
+    code = [*(sha256_of(file) for file in sources(step.call, project.beside)), *contents_of(options)]
     key = hash_of(step.call, step.options, code)
     marker, begun, old = target / ".prepared.json", target / ".preparing", target.with_name(f".{target.name}.curate-old")
     # Whenever this is killed, either the marker tells the truth, or `.preparing` says that the folder is ours to clear.

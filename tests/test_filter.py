@@ -128,6 +128,28 @@ def test_whatever_a_function_depends_on_is_in_the_key(tmp_path: Path) -> None:
     assert key(tmp_path, corpus, step) == seen[-1]
 
 
+def test_what_lies_in_folders_and_the_files_of_defaults_are_in_the_key(tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "lists/linked").symlink_to("../real")
+    (tmp_path / "lists/a.txt").write_text("a")
+    (tmp_path / "real/back").symlink_to("../lists")
+    (tmp_path / "steps.py").write_text(
+        "from pathlib import Path\ndef f(batch, *, folder: Path, hosts: Path = Path(__file__).parent / 'hosts.txt', n: int = 1):\n"
+        "    return [True] * batch.num_rows\n"
+    )
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["x"])]})
+    step = {"./steps.py:f": {"folder": "lists"}}
+    seen = [key(tmp_path, corpus, step)]
+    for file, text in (("hosts.txt", "here"), ("hosts.txt", "there"), ("real/b.txt", "b"), ("real/b.txt", "c")):
+        (tmp_path / file).write_text(text)
+        seen.append(key(tmp_path, corpus, step))
+    (tmp_path / "lists/a.txt").rename(tmp_path / "lists/z.txt")
+    seen.append(key(tmp_path, corpus, step))
+    assert len(set(seen)) == 6
+    assert key(tmp_path, corpus, step) == seen[-1]
+
+
 @pytest.mark.parametrize("lazily", [False, True])
 def test_a_function_imports_what_lies_beside_it_here_and_in_workers(tmp_path: Path, context: Context, lazily: bool) -> None:
     (tmp_path / "inner").mkdir()

@@ -503,6 +503,16 @@ def test_a_killed_preparation_is_taken_up_again(project: Path, monkeypatch: pyte
         assert not (project / ".input.curate-old").exists()
 
 
+def test_a_changed_file_that_a_default_names_prepares_again(project: Path) -> None:
+    (project / "workflows/demo.yaml").write_text(PREPARE.replace(", options: {n: 1}", ""))
+    code = "from pathlib import Path\ndef fill(folder, words: Path = Path(__file__).with_name('words.txt')):\n"
+    (project / "workflows/prepare.py").write_text(f"{code}    (folder / 'a.txt').write_text(words.read_text())\n")
+    for words in ("some", "others"):
+        (project / "workflows/words.txt").write_text(words)
+        prepared(project)
+        assert (project / "input/a.txt").read_text() == words
+
+
 def test_a_folder_of_someone_else_is_not_cleared(project: Path) -> None:
     (project / "workflows/demo.yaml").write_text(PREPARE.replace("into: input", "into: data"))
     (project / "workflows/prepare.py").write_text("def fill(folder, n: int):\n    ...\n")

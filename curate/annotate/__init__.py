@@ -15,8 +15,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from curate.corpus import sha256_of
 from curate.errors import CurateError
-from curate.functions import checked_options, files_of, find, label, sources
+from curate.functions import checked_options, contents_of, find, label, sources
 
 NAMES = ("c4", "characters", "consent", "fineweb", "gopher", "language", "license", "pii", "repetition", "site")
 
@@ -36,9 +37,9 @@ def validate(name: str, options: Mapping[str, Any], folder: Path | None = None) 
     return checked_options(name, find(name, _SHIPPED, folder, "annotator"), options, folder)
 
 
-def files(name: str, options: Mapping[str, Any], folder: Path | None = None) -> list[Path]:
-    """Return the files that an annotator's result depends on: those that its options name, and the user's own code."""
-    return sources(name, folder) + files_of(validate(name, options, folder))
+def contents(name: str, options: Mapping[str, Any], folder: Path | None = None) -> list[str]:
+    """Return what stands for the files that an annotator's result depends on: those that its options name, and the user's own code."""
+    return [sha256_of(file) for file in sources(name, folder)] + contents_of(validate(name, options, folder))
 
 
 def annotate(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = None, folder: Path | None = None) -> pa.StructArray:
@@ -112,4 +113,4 @@ def fields(name: str, folder: Path | None = None) -> dict[str, str]:
     return found
 
 
-__all__ = ["NAMES", "annotate", "annotators", "fields", "files", "label", "validate"]
+__all__ = ["NAMES", "annotate", "annotators", "contents", "fields", "label", "validate"]

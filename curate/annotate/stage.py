@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curate.annotate import annotate, files, label
+from curate.annotate import annotate, contents, label
 from curate.corpus import Corpus, sha256_of
 from curate.edit import named
 from curate.engine import StagePlan, Work, checksums, make_plan
@@ -25,7 +25,7 @@ def plan(step: list[str | dict[str, dict[str, Any]]], corpus: Corpus, source: st
     """Plan the annotation of one source; `beside` is the folder of the spec, where the paths in options begin."""
     wanted = named(step)
     code = code_version("curate.annotate", "curate.kernels", libraries=LIBRARIES)
-    content = {label(name): [sha256_of(file) for file in files(name, options, beside)] for name, options in wanted}
+    content = {label(name): contents(name, options, beside) for name, options in wanted}
     work = []
     for name, shard in corpus.shards.items():
         inputs = checksums(corpus, name)

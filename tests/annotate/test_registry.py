@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from curate import annotate, edit
+from curate.corpus import sha256_of
 from curate.errors import CurateError, SpecError
 from curate.select import Rules
 
@@ -116,7 +117,7 @@ def test_a_users_own_annotator(folder: Path) -> None:
     assert annotate.annotate(BATCH, "./steps.py:length", {"scale": 2}, folder).to_pylist() == [{"size": 60.0}, {"size": 0.0}, {"size": 0.0}]
     assert annotate.label("./steps.py:length") == "length"
     assert annotate.fields("./steps.py:length", folder) == {"size": "characters, scaled"}
-    assert annotate.files("./steps.py:length", {}, folder) == [folder / "steps.py"]
+    assert annotate.contents("./steps.py:length", {}, folder) == [sha256_of(folder / "steps.py")]
     assert annotate.annotate(BATCH, "curate.annotate.characters:annotate").to_pylist() == annotate.annotate(BATCH, "characters").to_pylist()
 
 
@@ -153,8 +154,8 @@ def test_a_users_own_edit(folder: Path) -> None:
 
 def test_listed_files_count_for_the_key(folder: Path) -> None:
     (folder / "blocked.txt").write_text("a.example\n")
-    assert annotate.files("site", {"blocklist": "blocked.txt"}, folder) == [folder / "blocked.txt"]
-    assert annotate.files("site", {}, folder) == []
+    assert annotate.contents("site", {"blocklist": "blocked.txt"}, folder) == [sha256_of(folder / "blocked.txt")]
+    assert annotate.contents("site", {}, folder) == []
 
 
 def test_a_measure_that_is_not_a_number_is_unknown(folder: Path) -> None:
