@@ -24,16 +24,19 @@ from curate.engine import StagePlan, Work, checksums, make_plan
 from curate.errors import CurateError, MissingExtra, SpecError
 from curate.functions import checked_options, contents_of, find, sources
 from curate.specs.load import nearest
-from curate.tasks import Output, Task, code_version
+from curate.tasks import Output, Task, code_version, hash_of
 
 CLAIMS = {"url": "url", "date": "date", "language": "claimed_language", "license": "claimed_license"}  # as datatrove names them
 Decision = tuple[pa.RecordBatch, list[str | None]]  # the rows, perhaps rewritten, and the reason to drop each, or None
 
 
-def load_block(name: str, options: dict[str, Any], base: Path | None = None) -> Callable[[pa.RecordBatch], Decision]:
-    """Return the function that applies the block `name`; raises SpecError or MissingExtra when there is none such."""
+def load_block(name: str, options: dict[str, Any], base: Path | None = None, seed: int = 0) -> Callable[[pa.RecordBatch], Decision]:
+    """Return the function that applies the block `name`; raises SpecError or MissingExtra when there is none such.
+
+    `seed` is that of a datatrove block which draws by chance, unless `options` has another one.
+    """
     if name.startswith("datatrove."):
-        return _datatrove_block(name, options)
+        return _datatrove_block(name, options, seed)
     if ":" not in name:
         raise SpecError(f"'{name}' is neither a datatrove block nor a function", where="filter", hint="./steps.py:name, or package.module:name")
     function = find(name, {}, base, "filter")
@@ -63,7 +66,7 @@ def _reasons(answers: Any, rows: int, name: str) -> list[str | None]:
     return [None if answer is True else _word(answer) if isinstance(answer, str) else "filtered" for answer in answers]
 
 
-def _datatrove_block(name: str, options: dict[str, Any]) -> Callable[[pa.RecordBatch], Decision]:
+def _datatrove_block(name: str, options: dict[str, Any], seed: int) -> Callable[[pa.RecordBatch], Decision]:
     try:
         from datatrove.pipeline.filters.base_filter import BaseFilter
         from datatrove.pipeline.formatters.base import BaseFormatter
@@ -84,10 +87,12 @@ def _datatrove_block(name: str, options: dict[str, Any]) -> Callable[[pa.RecordB
     for option in options:
         if option not in known:
             raise SpecError(f"unknown option '{option}'", where=f"filter.{name}", hint=nearest(option, known))
+    if "seed" in known and options.get("seed") is None:
+        options = options | {"seed": seed}
     try:
         block = kind(**options)
-    except (TypeError, ImportError, ValueError) as error:
-        raise SpecError(f"cannot be made: {error}", where=f"filter.{name}") from error
+    except Exception as error:  # theirs: of a regular expression that is none, for example
+        raise SpecError(f"cannot be made: {type(error).__name__}: {error}", where=f"filter.{name}") from error
     reason = re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
     decide = (lambda document: block.filter(document)) if isinstance(block, BaseFilter) else _formatting(block)
 
@@ -143,8 +148,8 @@ def block_of(step: dict[str, dict[str, Any]] | str) -> tuple[str, dict[str, Any]
     return (step, {}) if isinstance(step, str) else next(iter(step.items()))
 
 
-def plan(step: dict[str, dict[str, Any]] | str, corpus: Corpus, source: str, target: Path, beside: Path) -> StagePlan:
-    """Plan one filter step over one source; `beside` is the folder of the spec, where the paths in it begin."""
+def plan(step: dict[str, dict[str, Any]] | str, corpus: Corpus, source: str, target: Path, beside: Path, seed: int = 0) -> StagePlan:
+    """Plan one filter step over one source; `beside` is the folder of the spec, where the paths in it begin; `seed` is the workflow's."""
     name, options = block_of(step)
     theirs = name.startswith("datatrove.")
     code = code_version("curate.filter", libraries=["datatrove"] if theirs else [])
@@ -154,15 +159,21 @@ def plan(step: dict[str, dict[str, Any]] | str, corpus: Corpus, source: str, tar
         content = [*(sha256_of(file) for file in sources(name, beside)), *contents_of(checked)]
     inputs = [str(corpus.folder), str(beside)]
     work = [Work(name, inputs, [*checksums(corpus, name), *content], {}, shard.rows) for name, shard in corpus.shards.items()]
-    settings = {"block": name, "options": options}
+    settings: dict[str, Any] = {"block": name, "options": options}
+    if theirs and options.get("seed") is None:  # whether it draws by chance is known when it is imported, which takes long
+        settings["seed"] = seed
     return StagePlan(make_plan("filter", "curate.filter:filter_shard", target, settings, code, work), source, code)
 
 
 def filter_shard(task: Task, options: dict[str, Any], out: Output) -> None:
-    """Task function: apply one block to a shard. `inputs`: the corpus, the folder of the spec; `options`: {"block": name, "options": {…}}."""
+    """Task function: apply one block to a shard.
+
+    `inputs`: the corpus, the folder of the spec; `options`: {"block": name, "options": {…}}, and the workflow's "seed" for blocks of datatrove.
+    """
     corpus = Corpus.open(task.inputs[0])
     out.empty(corpus.schema())
-    block = load_block(options["block"], options["options"], Path(task.inputs[1]))
+    seed = int(hash_of(options.get("seed", 0), task.name)[:8], 16)  # of this shard: with one for all, the same rows of each would be drawn
+    block = load_block(options["block"], options["options"], Path(task.inputs[1]), seed)
     for rows, (batch, reasons) in out.map(corpus.batches(task.name), block):
         keep = pa.array([reason is None for reason in reasons], pa.bool_())
         out.write(batch.filter(keep))

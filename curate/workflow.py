@@ -346,5 +346,5 @@ def plan_step(step: Step, corpus: Corpus | None, source: str, target: Path, proj
     if step.kind == "filter":
         from curate.filter import plan as plan_filter
 
-        return plan_filter(step.options, corpus, source, target, project.beside)
+        return plan_filter(step.options, corpus, source, target, project.beside, project.seed)
     raise SpecError(f"'{step.kind}' cannot stand in a source", where=source, hint=f"move '{step.kind}' under together:")

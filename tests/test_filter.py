@@ -55,6 +55,25 @@ def test_a_datatrove_formatter_rewrites_the_text() -> None:
     assert reasons == [None]
 
 
+def test_what_is_drawn_by_chance_is_drawn_by_the_seed_of_the_workflow(tmp_path: Path, context: Context) -> None:
+    pytest.importorskip("datatrove")
+    texts = [str(i) for i in range(100)]
+    corpus = write_corpus(tmp_path / "in", {name: [documents(texts, file=name)] for name in "ab"})
+    step = {"datatrove.pipeline.filters.SamplerFilter": {"rate": 0.5}}
+
+    def drawn(name: str, how: Context, **seed: int) -> tuple[str, list[list[str]]]:
+        stage = plan(step, corpus, "web", tmp_path / name, tmp_path, **seed)
+        complete_all([stage], how)
+        return stage.key, [pq.read_table(tmp_path / name / f"{shard}.parquet")["text"].to_pylist() for shard in "ab"]
+
+    key, (first, second) = drawn("here", Context(Inline()))
+    assert first != second
+    assert 20 < len(first) < 80
+    assert drawn("workers", context)[1] == [first, second]
+    other = drawn("other", Context(Inline()), seed=1)
+    assert other[0] != key and other[1] != [first, second]
+
+
 def test_a_users_function_drops_with_its_reasons(tmp_path: Path) -> None:
     steps = tmp_path / "steps.py"
     steps.write_text("def calm(batch, mark='!'):\n    return ['shouting' if mark in t else True for t in batch.column('text').to_pylist()]\n")
@@ -70,6 +89,7 @@ def test_a_users_function_drops_with_its_reasons(tmp_path: Path) -> None:
         ("datatrove.pipeline.filters.GopherQualityFilter", {"min_doc_wrds": 1}, "did you mean 'min_doc_words'"),
         ("datatrove.pipeline.filters.NoSuchFilter", {}, "no block"),
         ("datatrove.data.Document", {}, "neither a filter nor a formatter"),
+        ("datatrove.pipeline.filters.RegexFilter", {"regex_exp": "("}, "cannot be made"),
         ("gopher", {}, "neither a datatrove block nor a function"),
     ],
 )
