@@ -224,10 +224,11 @@ def explain(arguments: argparse.Namespace) -> None:
     """`curate explain RUN DOCUMENT`."""
     import msgspec
 
+    from curate.console import say
     from curate.explain import as_text
     from curate.explain import explain as find
 
-    traces = find(arguments.run, arguments.document)
+    traces = find(arguments.run, arguments.document, say)
     if arguments.json:
         _print_json(msgspec.to_builtins(traces))
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from curate.funnel import open_run
 from curate.select import comparisons
 from curate.tasks import Plan
 from curate.workflow import Stage
+
+SHOWN = 50  # documents of one URL
 
 
 class Event(msgspec.Struct, omit_defaults=True):
@@ -43,8 +46,8 @@ class Trace(msgspec.Struct):
     text: str
 
 
-def explain(run: Path, name: str) -> list[Trace]:
-    """Return the paths of the documents that `name` means: one for an id, one or more for a URL.
+def explain(run: Path, name: str, say: Callable[[str], None] = lambda line: None) -> list[Trace]:
+    """Return the paths of the documents that `name` means: one for an id, up to SHOWN for a URL; `say` is told when there are more.
 
     Raises InputError when the run knows no such document, or when the first digits of an id are not enough.
     """
@@ -52,7 +55,9 @@ def explain(run: Path, name: str) -> list[Trace]:
     found = _find(run, state.stages, name)
     if not found:
         raise InputError(f"no document '{name}'", where=str(run), hint="give an id, its first digits, or a URL exactly as it was crawled")
-    return [_trace(run, state.stages, key, source) for key, source in found]
+    if len(found) > SHOWN:
+        say(f"the first {SHOWN} of {len(found):,} documents with this URL")
+    return [_trace(run, state.stages, key, source) for key, source in found[:SHOWN]]
 
 
 def _query(folder: Path, pattern: str, query: str, parameters: list[Any]) -> list[dict[str, Any]]:
@@ -80,7 +85,7 @@ def _find(run: Path, stages: list[Stage], name: str) -> list[tuple[str, str]]:
             continue
         for pattern in ("*.parquet", "dropped/*.parquet", "errors/*.parquet"):
             condition = "starts_with(id, ?)" if is_id else "url = ?"
-            for row in _query(run / stage.folder, pattern, f"SELECT id FROM {{files}} WHERE {condition} LIMIT 50", [name]):
+            for row in _query(run / stage.folder, pattern, f"SELECT id FROM {{files}} WHERE {condition}", [name]):
                 if row["id"] is not None:
                     found.setdefault(row["id"], stage.source)
     if is_id and len(found) > 1:

@@ -52,6 +52,8 @@ class Rules:
                 self._connection.execute(f"SELECT ({condition}\n) AS hit FROM documents").fetchall()
             except duckdb.Error as error:
                 raise SpecError(_first_line(error), where=f"{where}.{reason}", hint=_columns(schema)) from error
+            if kind == "TUPLE":  # of nothing: a comment alone, too
+                raise SpecError("is empty", where=f"{where}.{reason}", hint="write a condition, such as length(text) < 200")
             if kind != "BOOLEAN":
                 raise SpecError(f"is a {kind}, not a condition: {condition}", where=f"{where}.{reason}", hint="compare it with something")
         # Names of our own, by position: a reason may be named as a column is.
@@ -222,7 +224,7 @@ def _valued(left: str, right: str, row: dict[str, Any]) -> tuple[Any, Any]:
 
     try:
         _parser().register("row", pa.Table.from_pylist([row]))
-        value, limit = _parser().execute(f"SELECT ({left}), ({right}) FROM row").fetchall()[0]
+        value, limit = _parser().execute(f"SELECT ({left}), ({right}) FROM row AS documents").fetchall()[0]
     except (duckdb.Error, pa.ArrowException):
         return None, None
     return (float(value) if isinstance(value, Decimal) else value), (float(limit) if isinstance(limit, Decimal) else limit)

@@ -47,6 +47,8 @@ def test_decisions_equal_a_loop(words: list[int], threshold: int) -> None:
         ("gopher.word < 50", "word"),
         ("gopher.words", "not a condition"),
         ("gopher.words <", "syntax error"),
+        ("", "is empty"),
+        (" -- nothing yet", "is empty"),
         ("(SELECT count(*) FROM read_csv('/etc/passwd')) > 0", "a subquery cannot stand in a rule"),
         ("true) or (false", ""),
         ("true), (false", "not one condition"),
@@ -97,6 +99,8 @@ def test_margins_are_read_off_a_condition() -> None:
     assert found[0] == {"column": "gopher.words", "value": 43, "operator": "<", "threshold": "50", "margin": -7.0}
     assert found[1]["value"] == "de"
     assert found[1]["margin"] is None
+    (found_by_table,) = comparisons("documents.gopher.words < 50", {"gopher": {"words": 43}})
+    assert (found_by_table["value"], found_by_table["margin"]) == (43, -7.0)
 
 
 def test_margins_are_those_of_the_whole_comparison() -> None:

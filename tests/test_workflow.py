@@ -393,6 +393,14 @@ def test_a_project_in_a_folder_that_looks_like_a_pattern_reads_its_own_data(proj
     assert "dropped as too_short" in as_text(explain(folder, "https://example.org/part-0.jsonl/30")[0])
 
 
+def test_explain_says_of_how_many_documents_of_one_url_it_shows_the_first(tmp_path: Path) -> None:
+    damaged_project(tmp_path, "jsonl", "*.jsonl")
+    (tmp_path / "data/a.jsonl").write_text("".join(json.dumps({"text": f"page {i}", "url": "https://x.example/"}) + "\n" for i in range(60)))
+    folder, said = run(tmp_path), list[str]()
+    assert len(explain(folder, "https://x.example/", said.append)) == 50
+    assert said == ["the first 50 of 60 documents with this URL"]
+
+
 def command(project: Path, *options: str) -> subprocess.Popen[bytes]:
     arguments = [sys.executable, "-m", "curate.cli", "run", "workflows/demo.yaml", *options]
     return subprocess.Popen(arguments, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)

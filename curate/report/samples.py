@@ -27,12 +27,12 @@ def samples(run: Path, stages: list[Stage], per_reason: int = 3) -> list[dict[st
     Each is {stage, source, reason, documents: [{id, url, text, detail}]}.
     """
     found = []
-    for stage in stages:
+    for k, stage in enumerate(stages):
         if stage.source == "together":
             continue
         chosen = _choose(run / stage.folder, per_reason)
-        first = next((s.folder for s in stages if s.source == stage.source), stage.folder)
-        texts = _texts(run / first, {(row["shard"], row["id"]) for rows in chosen.values() for row in rows})
+        before = [run / s.folder for s in reversed(stages[:k]) if s.source == stage.source]
+        texts = _texts(before, {(row["shard"], row["id"]) for rows in chosen.values() for row in rows})
         for reason, rows in sorted(chosen.items()):
             documents = [{name: row[name] for name in ("id", "url", "detail", "reasons")} | {"text": texts.get(row["id"], "")} for row in rows]
             found.append({"stage": Path(stage.folder).name, "source": stage.source, "reason": reason, "documents": documents})
@@ -50,17 +50,16 @@ def _choose(folder: Path, per_reason: int) -> dict[str, list[dict[str, Any]]]:
     return by_reason
 
 
-def _texts(folder: Path, wanted: set[tuple[str, str]]) -> dict[str, str]:
-    """Return the beginnings of the texts of the documents (shard, id), from the corpus in `folder`."""
+def _texts(folders: list[Path], wanted: set[tuple[str, str]]) -> dict[str, str]:
+    """Return the beginnings of the texts of the documents (shard, id), from the first of `folders` that holds texts, and not annotations."""
     texts: dict[str, str] = {}
     for shard in sorted({shard for shard, _ in wanted}):
-        path = folder / f"{shard}.parquet"
-        if not path.is_file():
+        files = (folder / f"{shard}.parquet" for folder in folders)
+        path = next((file for file in files if file.is_file() and "text" in pq.read_schema(file).names), None)
+        if path is None:
             continue
         ids = [key for one, key in wanted if one == shard]
         for batch in read_groups(path, ["id", "text"]):
-            if "text" not in batch.schema.names:
-                break
             hits = batch.filter(pc.is_in(batch.column("id"), value_set=pa.array(ids, pa.string())))
             for row in hits.to_pylist():
                 texts[row["id"]] = excerpt(row["text"])

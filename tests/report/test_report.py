@@ -77,6 +77,20 @@ def test_the_report_shows_the_funnel_and_leaves_out_what_there_is_not(run: Path)
     assert 'id="decontamination"' not in page
 
 
+def test_a_dropped_document_is_shown_as_it_was_judged(tmp_path: Path) -> None:
+    for name in ("workflows", "data"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "workflows/edited.yaml").write_text(
+        "name: edited\nsources:\n  web:\n    - ingest: {jsonl: data/*.jsonl}\n    - edit: [drop_citations]\n"
+        "    - annotate: [gopher]\n    - drop: {too_short: gopher.words < 50}\n"
+    )
+    (tmp_path / "data/a.jsonl").write_text(json.dumps({"text": "Known facts[1][2] here."}))
+    Run(tmp_path / "workflows/edited.yaml", Context(Inline()), lambda line: None)()
+    page = (tmp_path / "runs/edited/report.html").read_text(encoding="utf-8")
+    assert "Known facts here." in page
+    assert "facts[1][2]" not in page
+
+
 def with_steps(run: Path, kind: str, file: str, contents: list[dict[str, Any]]) -> str:
     """Return the report of the run with steps over all sources that left these files."""
     state = json.loads((run / "run.json").read_text())
