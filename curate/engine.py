@@ -269,20 +269,20 @@ def refuse_strangers(folder: Path) -> None:
 
 
 def _remove_strangers(folder: Path, manifest: Manifest, tasks: set[str]) -> None:
-    """Remove shards and receipts of inputs that are gone, and the temporary files of killed workers."""
+    """Remove shards and receipts of inputs that are gone, the temporary files of killed workers, and the folders that are empty then."""
     listed = {f"{shard.name}.parquet" for shard in manifest.shards} | set(manifest.files)
     for path in [*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]:
         if path.relative_to(folder).as_posix() not in listed and not (path.parent / "manifest.json").exists():
             path.unlink()
-    for path in folder.glob("receipts/*.json"):
-        if path.stem not in tasks:
-            receipt = read_receipt(path)
-            for name in receipt.files if receipt else {}:
-                if name not in listed:
-                    (folder / name).unlink(missing_ok=True)
-            path.unlink()
+    for path in [path for path in folder.glob("receipts/*.json") if path.stem not in tasks]:
+        receipt = read_receipt(path)
+        for name in set(receipt.files if receipt else {}) - listed:
+            (folder / name).unlink(missing_ok=True)
+        path.unlink()
     for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
         path.unlink()
+    for path in [path for path in folder.iterdir() if path.is_dir() and not any(path.iterdir())]:
+        path.rmdir()
 
 
 class Inline:

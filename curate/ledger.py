@@ -10,9 +10,12 @@ bytes of the same source hold elsewhere: otherwise most of a corpus could be los
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
+import pyarrow.parquet as pq
 
 from curate.errors import BudgetError, LedgerError
 from curate.specs.workflow import Budget
@@ -80,7 +83,7 @@ def describe_damage(ledger: Ledger) -> str:
 
 
 def check_budget(ledger: Ledger, budget: Budget, where: str, errors: str) -> None:
-    """Raise BudgetError when more documents failed than `budget` allows; `errors` is where they are kept.
+    """Raise BudgetError, with the most frequent error, when more documents failed than `budget` allows; `errors` is where they are kept.
 
     Damaged regions count as the documents that they are estimated to have held; where no document was read, nothing can be estimated,
     and bytes that could not be read are over any budget below 100 %.
@@ -98,4 +101,11 @@ def check_budget(ledger: Ledger, budget: Budget, where: str, errors: str) -> Non
         elif lost:
             what = f"no document could be read; {describe_damage(ledger)}"
             hint = f"see {errors}; mend these files or leave them out, or set errors.max_share to 1 to go on without them"
-        raise BudgetError(what, where=where, hint=hint)
+        raise BudgetError(what + _most_frequent(errors), where=where, hint=hint)
+
+
+def _most_frequent(errors: str) -> str:
+    """Say which error stands most often in the folder `errors`; "" where there is none, or no such folder."""
+    files = sorted(Path(errors).glob("*.parquet")) if errors else []
+    counts = Counter(error for file in files for error in pq.read_table(file, columns=["error"])["error"].to_pylist())
+    return f"; most often: {min(counts, key=lambda error: (-counts[error], error))}" if counts else ""
