@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from curate.annotate.columns import text_of
 from curate.corpus import Corpus, sha256_of
+from curate.documents import SCHEMA
 from curate.engine import StagePlan, Work, checksums, make_plan
 from curate.errors import CurateError
 from curate.functions import checked_options, contents_of, find, label, sources
@@ -52,7 +53,7 @@ def contents(name: str, options: Mapping[str, Any], folder: Path | None = None) 
 def edit(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = None, folder: Path | None = None) -> pa.RecordBatch:
     """Run one edit. Return a batch with the same rows, columns and ids.
 
-    Raises SpecError as `validate` does; CurateError when a user's function changes the rows or the schema.
+    Raises SpecError as `validate` does; CurateError when a user's function changes anything but the text.
     """
     function = find(name, _SHIPPED, folder, "edit")
     result = function(batch, **checked_options(name, function, options or {}, folder))
@@ -61,6 +62,10 @@ def edit(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = N
     result = _as_it_was(result, batch.schema, name)
     if ("id" in batch.schema.names and not result.column("id").equals(batch.column("id"))) or result.num_rows != batch.num_rows:
         raise CurateError("changed the rows of the batch", where=name, hint="an edit that empties a document leaves its row, with an empty text")
+    own = [column for column in SCHEMA.names if column != "text" and column in batch.schema.names]
+    changed = [column for column in own if not result.column(column).equals(batch.column(column))]
+    if changed:
+        raise CurateError(f"changed the values of {', '.join(changed)}", where=name, hint="an edit changes the text only")
     return result
 
 

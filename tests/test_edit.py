@@ -55,6 +55,10 @@ def emptied(batch):
     at = batch.schema.get_field_index("text")
     return batch.set_column(at, batch.schema.field(at), pa.array([None] * batch.num_rows, pa.string()))
 
+def moved(batch):
+    names = batch.schema.names
+    return pa.RecordBatch.from_arrays([pa.array(["x"] * batch.num_rows) if n in ("url", "source") else batch.column(n) for n in names], names=names)
+
 def typed(batch):
     return batch.set_column(batch.schema.get_field_index("text"), "text", pa.array([1] * batch.num_rows))
 """
@@ -71,6 +75,8 @@ def test_a_text_set_without_its_field_is_taken(tmp_path: Path) -> None:
             edit.edit(batch, f"./steps.py:{name}", options, tmp_path)
     with pytest.raises(CurateError, match="changed the columns of the batch .no text: string, has text: int64."):
         edit.edit(batch, "./steps.py:typed", {}, tmp_path)
+    with pytest.raises(CurateError, match=r"changed the values of source, url\nhint: an edit changes the text only"):
+        edit.edit(batch, "./steps.py:moved", {}, tmp_path)
 
 
 def test_mask_pii() -> None:
