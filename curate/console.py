@@ -32,6 +32,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def two_digits(value: float) -> str:
+    """Return a number in two digits, whole above ten: `.2g` writes 100 as 1e+02."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
 def complain(error: CurateError) -> None:
     """Print an error that the user can act on."""
     first, *rest = str(error).splitlines()

@@ -231,6 +231,21 @@ def test_plain_mistakes_are_explained(project: Path) -> None:
         assert (done.returncode, message in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
 
 
+def test_numbers_of_two_digits_have_no_exponent_above_one() -> None:
+    from curate.console import two_digits
+
+    assert [two_digits(value) for value in (0, 0.0325, 1.25, 9.94, 84.4, 99.7, 100, 1234.5)] == [
+        "0",
+        "0.033",
+        "1.2",
+        "9.9",
+        "84",
+        "100",
+        "100",
+        "1,234",
+    ]
+
+
 def test_hostile_reasons_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     from curate.console import print_funnel, say
     from curate.funnel import Row

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from curate.console import two_digits
 from curate.decontaminate.act import PARAPHRASE
 from curate.decontaminate.index import CHANNEL_NAMES, Index
 from curate.decontaminate.power import FOUND, MOSTLY, Probe, smallest_share
@@ -193,7 +194,7 @@ def meaning(items: pa.Table, index: Index, probes: list[Probe], semantic: bool =
     typical, most = float(np.median(parts)), float(np.quantile(parts, 0.9))
     left = items.num_rows - len(parts)
     rate = index.calibration.get("expected_rate")
-    chance = f" Of a million clean documents like those of this corpus about {1e6 * rate:.2g} would match by chance." if rate else ""
+    chance = f" Of a million clean documents like those of this corpus about {two_digits(1e6 * rate)} would match by chance." if rate else ""
     unscanned = f" {left:,} of {items.num_rows:,} items could not be looked for at all, and are listed." if left else ""
     tried = "".join(f" {line}" for line in (_tried(name, probes) for name in index.names) if line)
     unseen = "Paraphrases and translations were looked for by embeddings; how many of them a model finds was not measured here."

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from markupsafe import Markup, escape
 
+from curate.console import two_digits
 from curate.report.charts import Axes, visible
 
 
@@ -140,7 +141,7 @@ def _calibration(calibration: dict[str, Any], settings: dict[str, Any]) -> str:
     accepted = f"{1e6 * settings['false_positives']:g} of a million clean documents"
     text = f"The threshold was calibrated on {sampled}, so that at most {accepted} match by chance."
     if calibration.get("expected_rate"):
-        text += f" About {1e6 * calibration['expected_rate']:.2g} are expected."
+        text += f" About {two_digits(1e6 * calibration['expected_rate'])} are expected."
     limits = {"least": " It is as low as it may be.", "most": " It is as high as it may be, so more may match than you accept: look at the matches."}
     return text + limits.get(bound or "", "")
 

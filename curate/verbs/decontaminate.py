@@ -154,11 +154,11 @@ def _sources(folders: list[Path]) -> dict[str, Corpus]:
 
 def _print(summary: dict[str, Any]) -> None:
     """Print the table of benchmarks, what it costs, and what a clean result means."""
-    from curate.console import print_table, say, visible
+    from curate.console import print_table, say, two_digits, visible
 
     rows = []
     for name, b in summary["benchmarks"].items():
-        low, high = (f"{100 * value:.2g}" for value in b["interval"])
+        low, high = (two_digits(100 * value) for value in b["interval"])
         share = "–" if b["rate"] is None else f"{100 * b['rate']:.2f} % ({low} to {high})"
         least = "–" if b["smallest_share"] is None else f"{b['smallest_share']:.0%} of a question"
         rows.append([name, b["items"], b["items"] - b["scannable"], b["contaminated"], share, b["documents"], least])
