@@ -110,6 +110,18 @@ def test_every_workflow_passes_the_check(project: Path) -> None:
         assert main(["check", str(project / "workflows" / f"{name}.yaml")]) == 0
 
 
+def test_the_workflow_of_the_readme_passes_the_check_once_its_benchmark_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workflow,) = re.findall(r"^```yaml\n(name: .*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert "benchmarks.yaml" in workflow
+    assert main(["init", str(tmp_path / "mine")]) == 0
+    path, benchmarks = tmp_path / "mine/workflows/of-readme.yaml", tmp_path / "mine/workflows/benchmarks.yaml"
+    path.write_text(workflow, encoding="utf-8")
+    assert main(["check", str(path)]) == 2
+    assert "gsm8k" in capsys.readouterr().err
+    benchmarks.write_text(re.sub(r"^# (gsm8k:\n)# ", r"\1", benchmarks.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
+    assert main(["check", str(path)]) == 0
+
+
 def test_every_fragment_passes_the_check(project: Path) -> None:
     fragments = [yaml.safe_load(block) for block in blocks("yaml") if block.startswith("- ")]
     assert len(fragments) >= 5
