@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from curate.errors import MissingExtra
+from curate.errors import InputError, MissingExtra
 
 CHUNK = 1 << 18
 _FIRST_BYTES = 1 << 15  # most members are small, and what is read beyond their end is read again
@@ -26,6 +26,7 @@ _ZSTD_CHUNK = 1 << 16  # what is lost before damage is at most so much
 GZIP, ZSTD, PLAIN = "gzip", "zstd", "plain"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+_FOREIGN = {b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"7z\xbc\xaf\x27\x1c": "7-Zip", b"PK\x03\x04": "zip"}  # no input begins with these
 _DICTIONARY = b"\x5d\x2a\x4d\x18"  # the skippable frame that holds the dictionary of a .warc.zst
 _MAX_DICTIONARY_BYTES = 16 << 20
 _PROBE_BYTES = 4096  # compressed data of this length has control characters; a name alone does not make text compressed
@@ -64,10 +65,17 @@ class Stored:
 
 
 def open_stored(file: BinaryIO, path: Path) -> Stored:
-    """Tell the compression by the first bytes; by the name where these are damaged, and not text that a client has decompressed already."""
+    """Tell the compression by the first bytes; by the name where these are damaged, and not text that a client has decompressed already.
+
+    Raises InputError for a compression that is not read.
+    """
     size = file.seek(0, 2)
     file.seek(0)
     start = file.read(_PROBE_BYTES)
+    foreign = next((name for magic, name in _FOREIGN.items() if start.startswith(magic)), None)
+    if foreign is not None:
+        hint = "compress it by gzip or zstd instead, or write a pattern that does not match it"
+        raise InputError(f"is compressed by {foreign}, which is not read", where=str(path), hint=hint)
     if start[:3] == b"\x1f\x8b\x08":
         codec = GZIP
     elif start[:4] == _ZSTD_MAGIC or _SKIPPABLE.match(start):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CODE = ("curate.ingest", "curate.extract", "curate.documents")
 LIBRARIES = ("fastwarc", "resiliparse")
+_HELD_TEXT = ("no_text_field", "text_not_a_string")  # a row whose text is somewhere else: its size tells how much
 
 
 def plan(options: Ingest, source: str, target: Path, project: Project) -> StagePlan:
@@ -102,7 +103,8 @@ def ingest_shard(task: Task, options: dict[str, Any], out: Output) -> None:
                 elif isinstance(result, Unreadable):
                     out.quarantine(result.error, result.documents, result.stored, **place(item))
                 elif isinstance(result, Dropped):
-                    out.drop_record(result.reason, **place(item))  # what never became text has no bytes of text
+                    size_of_text = result.bytes if result.reason in _HELD_TEXT else 0  # what never became text has no bytes of it
+                    out.drop_record(result.reason, **place(item), bytes=size_of_text)
                 elif _unsampled(result["id"], spec.sample):
                     out.drop_record("not_sampled", **place(item), bytes=len(result["text"].encode()))
                 else:

@@ -1,12 +1,14 @@
 """JSON lines (plain, .gz, .zst) and Parquet: one document per row.
 
 The spec's `columns` says which fields become columns; all others, and the row's own `id`, go to `meta`. A line or row that
-cannot be read costs only itself; a compressed file that breaks off costs what comes after the break, and says so.
+cannot be read costs only itself; a compressed file that breaks off costs what comes after the break, and says so. A line that holds
+many documents (an array, objects without line ends) counts as so many, and a long one that is noise as what its bytes may have held.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -21,6 +23,8 @@ from curate.specs.workflow import Columns, Ingest
 _MAX_LINE_BYTES = 256 << 20  # a text column's batch holds less than 2 GB
 _ROWS_WITHOUT_TEXT = 100  # after so many rows without it, the text field's name must be wrong
 _TOO_LONG = "line is too long"
+_LONG_LINE_BYTES = 1 << 17  # noise of this length may have been many documents
+_SPACE = re.compile(r"[ \t\r\n]*")
 _BATCH_ROWS = 256
 _BATCH_BYTES = 64 << 20
 _NAMED = ("url", "date", "language", "license")
@@ -29,24 +33,38 @@ _NAMED = ("url", "date", "language", "license")
 def read_jsonl(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Skipped]:
     """Yield the lines of a file. Offsets and lengths are bytes of the decompressed text.
 
-    Raises InputError when none of the first 100 objects has the text field.
+    Raises InputError when none of the first 100 objects has the text field. Long lines that cannot be read come last: what they take up of
+    a compressed file is known at its end.
     """
     with path.open("rb") as file:
         stored = open_stored(file, path)
         if stored.size == 0:
             yield Unreadable(0, 0, "empty file")
             return
-        blank, rows, found, bad = 0, 0, False, 0
+        blank, rows, found, bad, end, broken = 0, 0, False, 0, 0, False
+        long: list[Unreadable] = []
         for offset, size, line, error in _lines(chunks_of(stored)):
+            end = offset + size
             if not error and (not line or line.isspace()):
                 blank += 1
                 continue
-            item = _unreadable(offset, size, error, bad, stored) if error else _line(offset, line, options.columns)
-            bad += size if isinstance(item, Unreadable) else 0
+            broken = error not in ("", _TOO_LONG)
+            if broken:
+                item: Record | Unreadable = _broken(offset, size, error, bad, stored)
+            else:
+                item = _unreadable(offset, size, error) if error else _line(offset, line, options.columns)
+            if isinstance(item, Unreadable):
+                bad += size
+                if item.documents is None and not broken:
+                    long.append(item)
+                    continue
             if isinstance(item, Record) and not found:
                 rows, found = rows + 1, item.dropped != "no_text_field"
                 if rows == _ROWS_WITHOUT_TEXT and not found:
                     raise _missing(path, options.columns.text, sorted(item.meta))
+            yield item
+        for item in long:
+            item.stored = 0 if broken else stored.size * item.length // end  # where the stream broke, its error counts them
             yield item
         if blank:
             yield Skipped({"blank_line": blank})
@@ -107,28 +125,56 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[tuple[int, int, bytes, str]]:
         yield offset, size, b"".join(parts), error or (_TOO_LONG if size > _MAX_LINE_BYTES else "")
 
 
-def _unreadable(offset: int, size: int, error: str, bad: int, stored: Stored) -> Unreadable:
-    """Tell of a line that is too long, or of all that was lost where the stream broke.
+def _broken(offset: int, size: int, error: str, bad: int, stored: Stored) -> Unreadable:
+    """Tell of all that was lost where the stream broke.
 
     That is what follows, and of what came before the share that is in unreadable lines, this one and `bad` bytes of others: inflate
     often notices damage only at the checksum, after megabytes of noise.
     """
-    if error == _TOO_LONG:
-        return Unreadable(offset, size, error)
     return Unreadable(offset, size, error, None, stored.size - stored.done + stored.done * (bad + size) // max(offset + size, 1))
+
+
+def _unreadable(offset: int, size: int, error: str, documents: int = 1) -> Unreadable:
+    """Tell of a line that holds no document that can be read: `documents` are known to be in it, and nobody knows how many in a long one."""
+    return Unreadable(offset, size, error, None if documents == 1 and size > _LONG_LINE_BYTES else documents)
 
 
 def _line(offset: int, line: bytes, columns: Columns) -> Record | Unreadable:
     data = line.removeprefix(b"\xef\xbb\xbf") if offset == 0 else line
     try:
-        row = json.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
-        return Unreadable(offset, len(line), "invalid UTF-8")
+        return _unreadable(offset, len(line), "invalid UTF-8")
+    try:
+        row = json.loads(text)
     except (ValueError, RecursionError):
-        return Unreadable(offset, len(line), "invalid JSON")
-    if not isinstance(row, dict):
-        return Unreadable(offset, len(line), "not a JSON object")
-    return _record(offset, len(line), row, columns)
+        objects = _objects_in(text)
+        several = "CR line ends, where LF is read" if "\r" in text.strip() else "several objects on one line, where one is read"
+        return _unreadable(offset, len(line), several if objects > 1 else "invalid JSON", max(objects, 1))
+    if isinstance(row, dict):
+        inside = 0 if offset or columns.text in row else max((_with_text(value, columns.text) for value in row.values()), default=0)
+        if not inside:
+            return _record(offset, len(line), row, columns)
+        return _unreadable(offset, len(line), "one object around all documents, where one per line is read", inside)
+    objects = sum(isinstance(item, dict) for item in row) if isinstance(row, list) else 0
+    return _unreadable(offset, len(line), "a JSON array, where one object per line is read" if objects else "not a JSON object", max(objects, 1))
+
+
+def _objects_in(text: str) -> int:
+    """Return how many JSON objects stand one after another at the beginning of `text`."""
+    decoder, count, at = json.JSONDecoder(), 0, 0
+    while match := _SPACE.match(text, at):
+        try:
+            value, at = decoder.raw_decode(text, match.end())
+        except (ValueError, RecursionError):
+            break
+        count += isinstance(value, dict)
+    return count
+
+
+def _with_text(value: Any, name: str) -> int:
+    """Return how many objects with the text field a list holds."""
+    return sum(isinstance(item, dict) and name in item for item in value) if isinstance(value, list) else 0
 
 
 def _record(offset: int, length: int, row: dict[str, Any], columns: Columns) -> Record:

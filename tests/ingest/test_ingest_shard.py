@@ -13,6 +13,7 @@ import pytest
 import curate.ingest.read
 from curate.corpus import Manifest, read_manifest
 from curate.engine import Context, Inline
+from curate.errors import BudgetError
 from curate.tasks import Output
 from curate.workflow import Run
 
@@ -66,3 +67,17 @@ def test_rows_whose_meta_is_large_are_not_gathered_by_the_thousand(tmp_path: Pat
     monkeypatch.setattr(Output, "write", note)
     assert ingest(tmp_path, [{"text": f"document {i}", "raw_html": "<p>abc</p>" * 200_000} for i in range(24)]).ledger.kept == 24
     assert sum(sizes) > 48_000_000 and max(sizes) < 20_000_000
+
+
+def test_half_of_a_corpus_is_not_lost_as_one_failure(tmp_path: Path) -> None:
+    rows = [{"text": f"document {i} with words"} for i in range(1000)]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/b.jsonl").write_text(json.dumps(rows))
+    with pytest.raises(BudgetError, match=r"1,000 of 2,000 documents failed"):
+        ingest(tmp_path, rows)
+
+
+def test_what_stands_under_another_name_has_a_size(tmp_path: Path) -> None:
+    row = {"body": "x" * 1000}
+    ledger = ingest(tmp_path, [{"text": "kept"}, row, {"text": None}]).ledger
+    assert ledger.dropped_bytes == {"no_text_field": len(json.dumps(row)), "no_text": 0}

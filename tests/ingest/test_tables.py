@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import datetime
 import gzip
 import json
+import lzma
 import random
 import sys
 from pathlib import Path
@@ -121,7 +123,7 @@ def test_members_in_a_row_are_one_text(tmp_path: Path) -> None:
         (b'{"text": "caf\xe9"}', "invalid UTF-8"),
         (b'{"text": "no end', "invalid JSON"),
         (b"not json", "invalid JSON"),
-        (b'{"text": "a"} {"text": "b"}', "invalid JSON"),
+        (b'{"text": "a"} {"text": "b', "invalid JSON"),
         (b'{"text": "raw \0 NUL"}', "invalid JSON"),
         (b"\0" * 1000, "invalid JSON"),
         (b"[" * 100_000, "invalid JSON"),
@@ -135,6 +137,41 @@ def test_a_bad_line_costs_only_itself(tmp_path: Path, line: bytes, error: str) -
     before, bad, after = jsonl(tmp_path / "a.jsonl", b'{"text": "before"}\n' + line + b'\n{"text": "after"}')
     assert (before.content, after.content) == ("before", "after")
     assert bad == Unreadable(19, len(line), error)
+
+
+MANY = [{"text": f"Text {i}"} for i in range(500)]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (json.dumps(MANY), "a JSON array, where one object per line is read"),
+        (json.dumps({"version": 1, "data": MANY}), "one object around all documents, where one per line is read"),
+        ("\r".join(map(json.dumps, MANY)), "CR line ends, where LF is read"),
+        (" ".join(map(json.dumps, MANY)), "several objects on one line, where one is read"),
+    ],
+)
+def test_a_line_that_holds_many_documents_is_as_many_failures(tmp_path: Path, line: str, error: str) -> None:
+    (bad,) = jsonl(tmp_path / "a.jsonl", line.encode())
+    assert (bad.error, bad.documents) == (error, 500)
+    *_, after = jsonl(tmp_path / "b.jsonl", line.encode() + b'\n{"text": "after"}\n')
+    assert after.content == "after"
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.jsonl", bytes), ("a.jsonl.gz", gzip.compress), ("a.jsonl.zst", zstd)])
+def test_a_long_line_of_noise_is_told_in_stored_bytes(tmp_path: Path, name: str, pack: Any) -> None:
+    """An array that breaks off, or zeros that a disk has left: nobody knows how many documents were there."""
+    rows = [json.dumps({"text": random.Random(i).randbytes(50).hex()}).encode() for i in range(8000)]
+    packed = pack(b"[" + b", ".join(rows[:6000]) + b"\n" + b"\n".join(rows[6000:]))
+    *kept, bad = jsonl(tmp_path / name, packed)
+    assert len(kept) == 2000 and (bad.offset, bad.error, bad.documents) == (0, "invalid JSON", None)
+    assert abs(bad.stored / len(packed) - 0.75) < 0.01
+
+
+@pytest.mark.parametrize(("name", "pack"), [("bzip2", bz2.compress), ("xz", lzma.compress)])
+def test_a_compression_that_is_not_read_stops_the_run(tmp_path: Path, name: str, pack: Any) -> None:
+    with pytest.raises(InputError, match=rf"a\.jsonl: is compressed by {name}, which is not read\nhint: compress it by gzip or zstd"):
+        jsonl(tmp_path / "a.jsonl", pack(DATA))
 
 
 @pytest.mark.parametrize(
@@ -170,8 +207,8 @@ def test_a_line_of_50_megabytes(tmp_path: Path) -> None:
 
 def test_a_line_without_end_is_unreadable_and_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("curate.ingest.tables._MAX_LINE_BYTES", 1_000_000)
-    bad, good = jsonl(tmp_path / "a.jsonl", b"x" * 5_000_000 + b'\n{"text": "next"}\n')
-    assert bad == Unreadable(0, 5_000_000, "line is too long") and good.content == "next"
+    good, bad = jsonl(tmp_path / "a.jsonl", b"x" * 5_000_000 + b'\n{"text": "next"}\n')
+    assert bad == Unreadable(0, 5_000_000, "line is too long", None, 5_000_000) and good.content == "next"
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "warc", "files"])
