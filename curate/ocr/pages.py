@@ -2,7 +2,7 @@
 
 PyMuPDF is licensed under the AGPL. Everything else sees `open_pdf` and `Pdf`, so that pypdfium2 (BSD/Apache)
 can take its place; what this module uses of a PDF library is: open with an empty password, page count and
-metadata, spans of text with box, font and whether they are painted, the boxes of images, and rendering.
+metadata, spans of text with box, font and whether they are painted, the boxes of images, rendering, and its warnings.
 
 Unknown glyphs become U+FFFD and not the glyph's number, since a number hides that the font is broken.
 """
@@ -82,6 +82,10 @@ class Pdf:
     def image_boxes(self, page: int) -> list[tuple[float, float, float, float]]:
         """Return the boxes of the images that a page displays, in points."""
         return [tuple(image["bbox"]) for image in self._document[page].get_image_info()]
+
+    def warnings(self) -> str:
+        """Return what the library passed over in silence since the last call, such as a stream that does not decompress; "" for nothing."""
+        return str(self._library.TOOLS.mupdf_warnings())
 
     def render(self, page: int, dpi: int, max_pixels: int) -> tuple[Image, float]:
         """Return a page as an image, and the resolution used: less than `dpi` where the page would exceed `max_pixels`."""

@@ -238,8 +238,9 @@ class _Reading:
         limit = self.options.limits.max_pages
         pages = self.pages + [PageRead(n, "gap", ["over_page_limit" if n >= limit else rest]) for n in range(len(self.pages), self.opened.num_pages)]
         text, entries = assemble(pages, self.options.furniture == "remove")
-        lost = all(page.route in ("gap", "blank") for page in pages) and any(page.route == "gap" for page in pages)
-        error = (self.lost[0] if self.lost else f"no page could be read: {pages[0].reasons[-1]}") if lost else None
+        gaps = [page for page in pages if page.route == "gap"]
+        lost = bool(gaps) and all(page.route in ("gap", "blank") for page in pages)
+        error = (self.lost[0] if self.lost else f"no page could be read: {gaps[0].reasons[-1]}") if lost else None
         return PdfResult("" if error else text, entries, self.opened.metadata, error)
 
 

@@ -70,8 +70,12 @@ def _serve(request: messages.Request, answers: BinaryIO) -> messages.Failed | me
 
 
 def read_page(pdf: Pdf, page: int, options: Ocr, answers: BinaryIO) -> PageRead:
-    """Read one page by the way that its evidence points to. An error of the library makes it a gap. Raises EngineBroken."""
+    """Read one page by the way that its evidence points to. An error of the library makes it a gap. Raises EngineBroken.
+
+    So does a warning where nothing was found: a page whose content is destroyed looks blank, and a blank one gives no warning.
+    """
     try:
+        pdf.warnings()
         width, height = pdf.size(page)
         fragments, cut = pdf.fragments(page, options.limits.max_page_characters)
         evidence = route.measure(fragments, route.image_share(pdf.image_boxes(page), width, height), options.route)
@@ -88,6 +92,8 @@ def read_page(pdf: Pdf, page: int, options: Ocr, answers: BinaryIO) -> PageRead:
     if way == "text":
         return layer
     if way == "blank":
+        if pdf.warnings():
+            return PageRead(page, "gap", ["unreadable_page"])
         return PageRead(page, "blank", layer.reasons, height=height)
     return _recognize(pdf, layer, fragments, options, answers)
 

@@ -27,6 +27,15 @@ def text_pdf(*pages: str) -> bytes:
     return document.tobytes()
 
 
+def destroyed_pdf(*pages: str, at: int) -> bytes:
+    """Text pages, of which the content of page `at` (from 0) does not decompress."""
+    data = pymupdf.open("pdf", text_pdf(*pages)).tobytes(deflate=True)
+    (number,) = pymupdf.open("pdf", data)[at].get_contents()
+    start = data.index(b"stream", data.index(b"\n%d 0 obj" % number)) + 7
+    end = data.index(b"endstream", start)
+    return data[:start] + b"\xff" * (end - start) + data[end:]
+
+
 def scan_pdf(*lines: str, hidden: str = "", turn: int = 0, width: int = 300, height: int = 120) -> bytes:
     """A page that is one picture of `lines`; `hidden` is invisible text over it, as OCR programs write it."""
     drawn = pymupdf.open()

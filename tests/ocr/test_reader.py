@@ -7,7 +7,7 @@ import time
 
 import pymupdf
 import pytest
-from pdf_files import PROSE, encrypted, hostile_pdf, scan_pdf, shift, text_pdf
+from pdf_files import PROSE, destroyed_pdf, encrypted, hostile_pdf, scan_pdf, shift, text_pdf
 
 from curate.corpus import Corpus
 from curate.engine import Context, Local
@@ -73,6 +73,22 @@ def test_a_truncated_file_is_repaired_and_says_so(reader):
     assert result.error is None
     assert result.metadata["repaired"]
     assert PROSE in result.text
+
+
+def test_a_page_whose_content_is_destroyed_is_a_gap_and_a_blank_one_is_blank(reader):
+    result = reader.read(destroyed_pdf(PROSE, PROSE, "", at=1), TEXT_ONLY)
+    assert routes(result) == [("text", ["sound_text_layer"]), ("gap", ["unreadable_page"]), ("blank", ["no_ink"])]
+    assert (result.text, result.error) == (PROSE, None)
+    alone = reader.read(destroyed_pdf("", PROSE, at=1), TEXT_ONLY)
+    assert (alone.text, alone.error) == ("", "no page could be read: unreadable_page")
+    assert routes(reader.read(text_pdf(""), TEXT_ONLY)) == [("blank", ["no_ink"])]
+
+
+def test_pages_that_a_download_has_lost_are_gaps(reader):
+    whole = text_pdf(*[PROSE] * 20)
+    result = reader.read(whole[: len(whole) // 2], TEXT_ONLY)
+    found = [page["route"] for page in result.pages]
+    assert set(found) == {"text", "gap"} and found.index("gap") == found.count("text") > 5
 
 
 def test_pages_over_the_limit_are_a_gap(reader):
