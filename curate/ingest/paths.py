@@ -25,16 +25,18 @@ def input_files(patterns: str | list[str], root: Path, beside: Path | None = Non
     """Return (path, stable name) of all files that the patterns match, ordered by name.
 
     Relative patterns start at `root`, those with `./` or `../` at `beside`, the folder of the spec; `**` goes into subfolders. A file that
-    two patterns match has the name that the first gives it. Raises SpecError when a pattern matches nothing, or when two files would have
-    the same name; InputError for what cannot be read on the way (a link to nothing, a folder without permission) and for a name that is
-    not UTF-8.
+    two patterns match has the name that the first gives it. Raises SpecError when a pattern matches nothing, when `*.parquet` matches a
+    folder of which nothing is read (many tools write such), or when two files would have the same name; InputError for what cannot be read
+    on the way (a link to nothing, a folder without permission) and for a name that is not UTF-8.
     """
     named: dict[str, Path] = {}
     seen: set[Path] = set()
+    folders: dict[Path, str] = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         start = start_of(pattern, root, beside)
-        base, matches = _matches(pattern, start)
-        if not matches:
+        base, matches, passed = _matches(pattern, start)
+        folders |= dict.fromkeys(passed, pattern)
+        if not matches and not passed:
             hint = "to read all files of a folder, write FOLDER/**/*" if (start / pattern).is_dir() else f"relative patterns start at {root}"
             raise SpecError(f"no file matches '{pattern}'", where="ingest", hint=hint)
         for path in matches:
@@ -48,20 +50,31 @@ def input_files(patterns: str | list[str], root: Path, beside: Path | None = Non
                 what = f"two files have the same name '{name}': {named[name]} and {path}"
                 raise SpecError(what, where="ingest", hint="give them one pattern with a common folder, or make them two sources")
             named[name] = path
+    read = {folder for path in seen for folder in path.parents}
+    for folder, pattern in sorted(folders.items()):
+        if folder not in read:
+            hint = f"to read what is in it, write {pattern}/*{folder.suffix}, too; to pass over it, write a pattern that does not match it"
+            raise SpecError(f"'{pattern}' matches a folder, of which nothing is read: {folder}", where="ingest", hint=hint)
     return [(path, name) for name, path in sorted(named.items())]
 
 
-def _matches(pattern: str, start: Path) -> tuple[Path, list[Path]]:
-    """Return the fixed folder of a pattern, and the files that it matches, sorted. Wildcards count in the pattern only, not in `start`."""
+def _matches(pattern: str, start: Path) -> tuple[Path, list[Path], list[Path]]:
+    """Return the fixed folder of a pattern, the files that it matches, sorted, and the folders that it matches by a suffix.
+
+    Wildcards count in the pattern only, not in `start`.
+    """
     written = Path(os.path.normpath(Path(pattern).expanduser()))
     whole = Path(os.path.abspath(start / written))
     if _is_file(whole):
-        return whole.parent, [whole]
+        return whole.parent, [whole], []
     parts = written.parts or (whole.name,)
     fixed = next((i for i, part in enumerate(parts) if _WILDCARDS & set(part)), len(parts) - 1)
     base = Path(os.path.abspath(start.joinpath(*parts[:fixed])))
     above = frozenset(place for folder in (base, *base.parents) if (place := _place(folder)))
-    return base, sorted({path for path in _expand(base, parts[fixed:], above) if _is_file(path)})
+    found = sorted(set(_expand(base, parts[fixed:], above)))
+    suffix = Path(parts[-1]).suffix
+    folders = [path for path in found if _place(path)] if suffix and not _WILDCARDS & set(suffix) else []
+    return base, [path for path in found if _is_file(path)], folders
 
 
 def _expand(folder: Path, parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> Iterator[Path]:

@@ -136,6 +136,22 @@ def test_a_folder_is_no_pattern(root: Path, pattern: str) -> None:
         input_files(pattern, root)
 
 
+def test_a_folder_that_is_named_as_the_files_are_is_not_passed_over(tmp_path: Path) -> None:
+    """Spark writes a table as a folder of part files."""
+    (tmp_path / "data/spark.parquet").mkdir(parents=True)
+    (tmp_path / "data/spark.parquet/part-0.parquet").write_text("x")
+    for one in ("alone", "beside x.parquet"):
+        with pytest.raises(
+            SpecError, match=r"matches a folder, of which nothing is read: .*/spark\.parquet\nhint: .* data/\*\.parquet/\*\.parquet, too"
+        ):
+            input_files("data/*.parquet", tmp_path)
+        (tmp_path / "data/x.parquet").write_text(one)
+    names = ["spark.parquet/part-0.parquet", "x.parquet"]
+    for patterns in ("data/**/*.parquet", ["data/*.parquet", "data/*.parquet/*.parquet"]):
+        assert [name for _, name in input_files(patterns, tmp_path)] == names
+    assert [name for _, name in input_files("data/*", tmp_path)] == ["x.parquet"]
+
+
 @pytest.mark.skipif(os.uname().sysname == "Darwin", reason="names are UTF-8 there")
 def test_a_name_that_is_not_utf_8_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "ok.txt").write_text("x")
