@@ -76,16 +76,16 @@ def init(target: Path) -> list[Path]:
 
 
 class Fingerprints:
-    """Checksums of input files, remembered by size and modification time, as Git's index does.
+    """Checksums of input files, remembered by size, modification time and the time of the last change of the inode, as Git's index does.
 
-    Keys of stages are made of content and never of times, so a copied or touched input changes nothing. The price: an input
-    whose content changes while size and nanosecond time stay the same goes unnoticed.
+    Keys of stages are made of content and never of times, so a copied or touched input costs a hash and changes nothing. Programs that copy
+    and unpack set the modification time to an old one; nothing sets the inode's.
     """
 
     def __init__(self, path: Path) -> None:
         self._path, self._changed = path, False
         try:
-            self._known = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[int, int, str]])
+            self._known = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[int, int, int, str]])
         except (FileNotFoundError, msgspec.DecodeError):
             self._known = {}
 
@@ -101,12 +101,12 @@ class Fingerprints:
             raise
 
     def _of(self, file: Path) -> str:
-        seen = _size_and_time(file)
+        seen = (*_size_and_time(file), _status(file).st_ctime_ns)
         known = self._known.get(str(file))
-        if known is not None and known[:2] == seen:
-            return known[2]
+        if known is not None and known[:3] == seen:
+            return known[3]
         checksum = sha256_of(file)
-        if _size_and_time(file) != seen:
+        if (*_size_and_time(file), _status(file).st_ctime_ns) != seen:
             raise changed(file)
         self._known[str(file)] = (*seen, checksum)
         self._changed = True

@@ -125,6 +125,19 @@ def test_a_file_that_was_only_touched_between_two_runs_is_not_read_again(project
     engine.close()
 
 
+def test_a_file_that_is_replaced_by_one_of_its_size_and_time_is_read_again(project: Path) -> None:
+    """As archives, package stores and reproducible builds leave them."""
+    for name in "ab":
+        os.utime(project / f"data/{name}.jsonl", ns=(10**18, 10**18))
+    run(project)
+    (project / "new").write_text(LINES.replace("document", "DOCUMENT"))
+    os.utime(project / "new", ns=(10**18, 10**18))
+    os.replace(project / "new", project / "data/b.jsonl")
+    run(project)
+    corpus = Corpus.open(project / "runs/w/a/01-ingest")
+    assert sorted(next(corpus.batches(name, ["text"]))["text"][0].as_py() for name in corpus.shards) == ["DOCUMENT 0", "document 0"]
+
+
 def test_a_pdf_that_is_moved_away_for_a_moment_is_not_quarantined(project: Path) -> None:
     (project / "ocr/default.yaml").write_text("engine: none\n")
     (project / "workflows/w.yaml").write_text("name: w\nsources:\n  a:\n    - ingest: {pdf: data/*.pdf}\n")
