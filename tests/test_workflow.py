@@ -588,6 +588,23 @@ def test_a_damaged_row_group_counts_as_its_rows_in_budget_and_funnel(tmp_path: P
     assert (ledger.entered, ledger.kept, ledger.errored, ledger.damaged) == (1000, 200, 800, 0)
 
 
+def test_the_text_of_documents_that_an_annotator_failed_on_is_not_counted(tmp_path: Path) -> None:
+    damaged_project(tmp_path, "jsonl", "*.jsonl", "errors: {max_share: 0.6}\n")
+    texts = [("bad " if i < 5 else "good ") + "word " * (1000 if i < 5 else 10) for i in range(10)]
+    (tmp_path / "data/a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "workflows/steps.py").write_text(
+        "import pyarrow as pa\n"
+        "def v(batch):\n"
+        "    if any(text.startswith('bad') for text in batch['text'].to_pylist()): raise ValueError('bad')\n"
+        "    return pa.StructArray.from_arrays([pa.array([1] * batch.num_rows, pa.int64())], names=['v'])\n"
+    )
+    with (tmp_path / "workflows/demo.yaml").open("a") as spec:
+        spec.write("    - annotate: [./steps.py:v]\n    - annotate: [characters]\n")
+    rows = funnel(run(tmp_path))
+    size = sum(len(text) for text in texts[5:])
+    assert [row.ledger.kept_bytes for row in rows] == [sum(map(len, texts)), size, size]
+
+
 def test_a_region_with_an_unknown_number_of_documents_is_estimated_and_said(tmp_path: Path) -> None:
     damaged_project(tmp_path, "jsonl", "*.jsonl.gz")
     lines = "".join(json.dumps({"text": text_of(i)}) + "\n" for i in range(2000)).encode()
