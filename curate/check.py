@@ -170,7 +170,7 @@ def _check_rules(source: str, steps: list[Step], project: Any) -> None:
                     column = annotate(pa.RecordBatch.from_pylist([], schema), name, options, project.beside)
                 except CurateError:
                     raise
-                except Exception as error:  # a user's own function
+                except (Exception, SystemExit) as error:  # a user's own function
                     what = f"fails on a batch without rows: {type(error).__name__}: {error}"
                     hint = "an annotator is asked with no rows for the type of its column"
                     raise SpecError(what, where=f"{where}: step {k + 1}: annotate.{name}", hint=hint) from error

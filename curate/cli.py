@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
+    except SystemExit as error:
+        return _complain(CurateError(f"a function that the spec names called sys.exit({error.code!r})", hint="let it return, or raise an exception"))
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return 0
@@ -145,9 +147,9 @@ def _json(verb: argparse.ArgumentParser) -> None:
 
 
 def _workers(text: str) -> int:
-    number = int(text)
+    number = int(text) if text.isdecimal() and len(text) < 5 else -1
     if not 0 <= number <= 1024:
-        raise argparse.ArgumentTypeError("between 0 and 1024")
+        raise argparse.ArgumentTypeError(f"invalid number of processes '{text}': a whole number between 0 and 1024")
     return number
 
 

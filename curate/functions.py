@@ -93,7 +93,7 @@ def _module_at(path: Path, changed: int) -> Any:
     sys.modules[key] = module  # dataclasses and pickle look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[key]
         _refuse_hidden(path)
         raise SpecError(f"cannot be loaded: {type(error).__name__}: {error}", where=str(path)) from error
@@ -120,7 +120,7 @@ def _refuse_hidden(path: Path) -> None:
 def _module_named(module: str, name: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, SystemExit) as error:
         raise SpecError(f"the module cannot be imported: {error}", where=name, hint="is its package installed?") from error
     except ValueError as error:  # an empty or relative name
         raise SpecError(f"'{module}' is no module name", where=name) from error

@@ -148,7 +148,7 @@ class Output:
                     result = function(batch)
                 except CurateError:
                     raise
-                except Exception:
+                except (Exception, SystemExit):
                     result = None
                 if result is not None:
                     self._watch.at(number, BETWEEN)
@@ -181,7 +181,7 @@ class Output:
                     result = function(item)
                 except CurateError:
                     raise
-                except Exception as raised:
+                except (Exception, SystemExit) as raised:
                     error = _describe(raised)
             self._watch.at(number, BETWEEN - row - 1)
             if error is None:
@@ -432,7 +432,7 @@ def _installed(library: str) -> str:
         return "not installed"
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException) -> str:
     """Say in one line what failed and where, without the values that a traceback may hold."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

@@ -21,6 +21,8 @@ def shout(batch: pa.RecordBatch) -> pa.RecordBatch:
     for text in batch.column("text").to_pylist():
         if text == "raise":
             raise ValueError("this document raises")
+        if text == "sys.exit":
+            sys.exit("this document is not what I want")
         if text == "die":
             os.kill(os.getpid(), signal.SIGSEGV)
         if text == "exit":

@@ -124,7 +124,7 @@ def test_a_terminal_without_utf_8_ends_no_command(project: Path, monkeypatch: py
     ("arguments", "code", "message"),
     [
         (("run", "workflows/nowhere.yaml"), 2, "no such spec"),
-        (("run", "workflows/demo.yaml", "--workers", "many"), 2, "invalid"),
+        (("run", "workflows/demo.yaml", "--workers", "many"), 2, "'many': a whole number between 0 and 1024"),
         (("status", "runs/nowhere"), 3, "is not a run"),
         (("explain", "runs/nowhere", "x"), 3, "is not a run"),
         (("verify", "nowhere"), 3, "is not a run"),
@@ -221,10 +221,15 @@ def test_plain_mistakes_are_explained(project: Path) -> None:
         (SPEC, ("report", "runs/demo", "--output", "nowhere/report.html"), 1, "no such folder"),
         (SPEC.replace("[gopher]", "[./steps.py:empty]"), ("check", "workflows/demo.yaml"), 2, "fails on a batch without rows: IndexError"),
         (SPEC.replace("[gopher]", "[./steps.py:untyped]"), ("check", "workflows/demo.yaml"), 2, "the type of field 'x' cannot be told"),
+        (SPEC.replace("[gopher]", "[./leaves.py:f]"), ("check", "workflows/demo.yaml"), 2, "leaves.py: cannot be loaded: SystemExit: 3"),
+        (SPEC.replace("[gopher]", "[./steps.py:leave]"), ("check", "workflows/demo.yaml"), 2, "fails on a batch without rows: SystemExit: no"),
+        ("prepare: {call: ./steps.py:leave, into: made}\n" + SPEC, ("run", "workflows/demo.yaml"), 1, "called sys.exit('no')"),
         (SPEC.replace("[gopher]", "[gopher, {gopher: {}}]"), ("check", "workflows/demo.yaml"), 2, "two annotators would write the column 'gopher'"),
     ]
     untyped = "import pyarrow as pa\ndef untyped(batch):\n    return pa.array([{'x': None}] * batch.num_rows, pa.struct([('x', pa.null())]))\n"
-    (project / "workflows/steps.py").write_text("def empty(batch):\n    return batch.column('text').to_pylist()[0]\n" + untyped)
+    leave = "import sys\ndef leave(batch):\n    sys.exit('no')\n"
+    (project / "workflows/steps.py").write_text("def empty(batch):\n    return batch.column('text').to_pylist()[0]\n" + untyped + leave)
+    (project / "workflows/leaves.py").write_text("import sys\nsys.exit(3)\n")
     for text, arguments, code, message in mistakes:
         spec.write_text(text)
         done = curate(project, *arguments)

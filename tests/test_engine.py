@@ -56,6 +56,14 @@ def test_a_document_that_kills_its_process_is_found_and_quarantined(tmp_path: Pa
     assert all(how in e["error"] for e in errors)
 
 
+def test_a_document_for_which_a_function_calls_sys_exit_is_quarantined(tmp_path: Path, context: Context) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["x", "sys.exit", "y"])]})
+    manifest = complete(plan_of(corpus, tmp_path / "out"), context, source="web", code={})
+    assert (manifest.ledger.kept, manifest.ledger.errored) == (2, 1)
+    (error,) = pq.read_table(tmp_path / "out/errors/a.parquet")["error"].to_pylist()
+    assert error.startswith("SystemExit: this document is not what I want (task_functions.py:")
+
+
 def test_quarantine_does_not_change_how_the_other_rows_are_stored(tmp_path: Path, context: Context) -> None:
     texts = [f"text {i}" for i in range(3000)]
     clean = write_corpus(tmp_path / "clean", {"a": [documents(texts)]})
