@@ -241,6 +241,7 @@ def verify(arguments: argparse.Namespace) -> int:
     """`curate verify FOLDER`."""
     from curate.console import counted, say
     from curate.corpus import verify as verify_corpus
+    from curate.errors import InputError
     from curate.funnel import open_run
 
     folder = arguments.folder
@@ -249,7 +250,12 @@ def verify(arguments: argparse.Namespace) -> int:
     else:  # also what steps over all sources keep for themselves, which is no stage of any source
         own = {path.parent for path in folder.rglob("manifest.json")}
         folders = sorted(own | {folder / stage.folder for stage in open_run(folder).stages})
-    wrong = [line for one in folders for line in verify_corpus(one)]
+    wrong = []
+    for one in folders:
+        try:
+            wrong += verify_corpus(one)
+        except InputError as error:  # its manifest was never written, or is damaged: the others have theirs
+            wrong.append(f"{error.where}: {error.what}")
     for line in wrong:
         print(line)
     say(f"{counted(len(folders), 'folder')} verified: {counted(len(wrong), 'fault') if wrong else 'all is as it was written'}")

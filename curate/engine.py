@@ -30,6 +30,7 @@ from curate.corpus import Corpus, Manifest, have_sizes, read_manifest, write_jso
 from curate.errors import BudgetError, CurateError, InputError
 from curate.ledger import Ledger, check_budget, total
 from curate.specs.workflow import Budget
+from curate.strangers import decoded, refuse_strangers, remove_strangers
 from curate.tasks import BETWEEN, WHOLE, Plan, Receipt, Suspects, Task, finished, hash_of, read_receipt, receipt_path, relocatable, run_task
 from curate.worker import BEATS, POSITION, WATCH_BYTES
 
@@ -167,7 +168,7 @@ def complete_all(stages: list[StagePlan], context: Context) -> list[Manifest]:
     for stage, manifest in zip(stages, manifests, strict=True):
         if manifest is None:
             plan = stage.plan
-            refuse_strangers(stage.folder)
+            refuse_strangers(stage.folder, plan.stage, stage.source)
             stage.folder.mkdir(parents=True, exist_ok=True)
             (stage.folder / "manifest.json").unlink(missing_ok=True)
             write_json(stage.folder / "plan.json", plan)
@@ -175,6 +176,8 @@ def complete_all(stages: list[StagePlan], context: Context) -> list[Manifest]:
             todo = [(plan, i) for i, task in enumerate(plan.tasks) if task.name not in done]
             context.observer.started(plan, stage.source, len(plan.tasks), len(plan.tasks) - len(todo))
             jobs += todo
+        elif decoded(stage.folder / "plan.json", Plan) is None:  # somebody lost it, and `curate explain` reads it
+            write_json(stage.folder / "plan.json", stage.plan)
     if jobs:
         context.engine.run(jobs, context.observer.advanced)
     result = []
@@ -212,7 +215,7 @@ def _conclude(stage: StagePlan) -> Manifest:
         notes={receipt.name: receipt.notes for receipt in receipts if receipt.notes},
         provenance={"curate": __version__, **stage.code},
     )
-    _remove_strangers(folder, manifest, {task.name for task in plan.tasks})
+    remove_strangers(folder, manifest, {task.name for task in plan.tasks})
     return manifest
 
 
@@ -255,34 +258,6 @@ def _common_schema(receipts: list[Receipt], folder: Path) -> list[str]:
         a, b = sorted(schemas)[:2]
         raise TaskError(f"its shards differ in schema: {sorted(set(a) ^ set(b))}", where=str(folder))
     return list(schemas.pop()) if schemas else []
-
-
-def refuse_strangers(folder: Path) -> None:
-    """Raise InputError where a stage would take files for its own that no plan wrote, such as a corpus that happens to lie there."""
-    if (folder / "plan.json").exists():
-        return
-    if folder.exists() and not folder.is_dir():
-        raise InputError("is in the way: a folder of that name is to be written", where=str(folder), hint="choose another output folder")
-    for path in sorted([*folder.glob("manifest.json"), *folder.glob("*.parquet"), *folder.glob("*/*.parquet")]):
-        what = "is in the way: it lies where this run would write, and no run wrote it"
-        raise InputError(what, where=str(path), hint="choose another output folder, or move it")
-
-
-def _remove_strangers(folder: Path, manifest: Manifest, tasks: set[str]) -> None:
-    """Remove shards and receipts of inputs that are gone, the temporary files of killed workers, and the folders that are empty then."""
-    listed = {f"{shard.name}.parquet" for shard in manifest.shards} | set(manifest.files)
-    for path in [*folder.glob("*.parquet"), *folder.glob("*/*.parquet")]:
-        if path.relative_to(folder).as_posix() not in listed and not (path.parent / "manifest.json").exists():
-            path.unlink()
-    for path in [path for path in folder.glob("receipts/*.json") if path.stem not in tasks]:
-        receipt = read_receipt(path)
-        for name in set(receipt.files if receipt else {}) - listed:
-            (folder / name).unlink(missing_ok=True)
-        path.unlink()
-    for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
-        path.unlink()
-    for path in [path for path in folder.iterdir() if path.is_dir() and not any(path.iterdir())]:
-        path.rmdir()
 
 
 class Inline:

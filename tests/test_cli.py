@@ -108,6 +108,11 @@ def test_what_a_run_left_can_be_looked_at(project: Path) -> None:
     damaged = curate(project, "verify", "runs/demo")
     assert damaged.returncode == 1
     assert "its bytes have changed" in damaged.stdout
+    (project / "runs/demo/web/01-ingest/manifest.json").unlink()  # as in a run that was interrupted
+    damaged = curate(project, "verify", "runs/demo")
+    assert damaged.returncode == 1
+    assert "01-ingest: is incomplete" in damaged.stdout and "its bytes have changed" in damaged.stdout
+    assert "3 folders verified: 3 faults" in damaged.stderr
 
 
 def test_a_terminal_without_utf_8_ends_no_command(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

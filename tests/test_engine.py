@@ -346,3 +346,19 @@ def test_a_stage_does_not_take_files_for_its_own_that_no_run_wrote(theirs: str, 
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is in the way"):
         complete(plan_of(corpus, tmp_path / "file"), context, source="web", code={})
+
+
+def test_a_stage_does_not_take_another_stage_s_files_for_its_own(tmp_path: Path, context: Context) -> None:
+    """What another stage lists, this one does not: it would remove a whole corpus."""
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})
+    complete(plan_of(corpus, tmp_path / "out"), context, source="web", code={})
+    whole = files_of(tmp_path / "out")
+    for stage, source in (("report", "web"), ("shout", "books")):
+        plan = make_plan(stage, f"{FUNCTIONS}:shout_shard", tmp_path / "out", {"x": 1}, {}, shard_work(corpus))
+        with pytest.raises(InputError, match=rf"out: is in the way: it holds what .* '{stage} of {source}' is to be written"):
+            complete(plan, context, source=source, code={})
+    (tmp_path / "out/manifest.json").unlink()  # it was not finished
+    with pytest.raises(InputError, match="is in the way: it holds what the stage 'shout' wrote"):
+        complete(make_plan("report", f"{FUNCTIONS}:shout_shard", tmp_path / "out", {}, {}, []), context, source="web", code={})
+    complete(plan_of(corpus, tmp_path / "out"), context, source="web", code={})
+    assert files_of(tmp_path / "out") == whole

@@ -381,6 +381,22 @@ def test_explain_reads_what_an_incomplete_run_left_and_says_what_is_damaged(proj
     assert caught.value.hint.startswith("curate verify")
 
 
+def test_a_lost_plan_is_written_again_and_stops_no_changed_rule(project: Path) -> None:
+    without_together(project)
+    plan = run(project) / "web/03-drop/plan.json"
+    whole = plan.read_bytes()
+    for lose in (lambda: plan.write_bytes(b""), plan.unlink):
+        lose()
+        with pytest.raises(InputError, match="run the workflow again, which writes it"):
+            explain(plan.parents[2], "https://example.org/part-0.jsonl/30")
+        run(project)
+        assert plan.read_bytes() == whole
+    plan.unlink()
+    spec = project / "workflows/demo.yaml"
+    spec.write_text(spec.read_text().replace("< 6", "< 7"))
+    assert "gopher.words < 7" in (run(project) / "web/03-drop/plan.json").read_text()
+
+
 def test_a_project_in_a_folder_that_looks_like_a_pattern_reads_its_own_data(project: Path, tmp_path: Path) -> None:
     """`[12]` in a path is a name, unless the pattern of a spec has it."""
     without_together(project)

@@ -30,7 +30,7 @@ from typing import Any
 import msgspec
 
 from curate.corpus import Manifest, read_manifest, sha256_of, write_json
-from curate.engine import Context, StagePlan, Work, complete, complete_all, make_plan, refuse_strangers
+from curate.engine import Context, StagePlan, Work, complete, complete_all, make_plan
 from curate.errors import SpecError
 from curate.mix import flow
 from curate.mix.data import Data, gather, in_phase
@@ -40,6 +40,7 @@ from curate.mix.solved import read_solved
 from curate.project import resolve, root_of
 from curate.specs.load import load_spec, resolved
 from curate.specs.mix import Constraints, Mix
+from curate.strangers import refuse_strangers
 from curate.tasks import Plan, code_version, finished, hash_of
 
 STEPS = ("train", "evaluate", "fit", "solve", "confirm")
@@ -102,7 +103,7 @@ def run_mix(
         for phase, (later, inside) in zip(spec.phases, plan_phases(spec, spec_file, data, rivals), strict=True)
     ]
     for one in (mixing, *phases):
-        refuse_strangers(one.folder)  # where the conclusion will lie: hours later is no time to learn that it cannot
+        refuse_strangers(one.folder, "mix", "mix")  # where the conclusion will lie: hours later is no time to learn that it cannot
     for one in phases:
         _read_suites(one)
     manifest = _steps(mixing, until)
