@@ -6,6 +6,8 @@ annotators are. What trains or reads is left to its stage.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +21,53 @@ from curate.functions import checked_options, label
 from curate.functions import find as find_function
 from curate.project import find, resolve
 from curate.select import Rules, check_reason
-from curate.specs.load import load_spec, nearest
+from curate.specs.load import line_of, load_spec, nearest
 from curate.specs.workflow import Classify, Decontaminate, Dedup, Ingest, Rephrase, Step, Tokenize
+
+_Placed = tuple[tuple[str | int, ...], Step]  # a step, and the keys that lead to it in the workflow
 
 
 def check_workflow(project: Any) -> list[str]:
     """Raise SpecError for the first thing that is wrong; return the spec files that were read."""
     workflow, read = project.workflow, []
     if workflow.prepare is not None:
-        function = find_function(workflow.prepare.call, {}, project.beside, "function")
-        checked_options(workflow.prepare.call, function, workflow.prepare.options, project.beside)
+        with _placed(project, "prepare"):
+            function = find_function(workflow.prepare.call, {}, project.beside, "function")
+            checked_options(workflow.prepare.call, function, workflow.prepare.options, project.beside)
     names = set(workflow.sources)
     for source, steps in workflow.sources.items():
         for k, step in enumerate(steps):
-            read += _located(f"sources.{source}[{k}].{step.kind}", step, project, names)
+            with _placed(project, "sources", source, k):
+                read += _located(f"sources.{source}[{k}].{step.kind}", step, project, names)
+    together: list[_Placed] = [(("together", k), step) for k, step in enumerate(workflow.together)]
     for k, step in enumerate(workflow.together):
-        read += _located(f"together[{k}].{step.kind}", step, project, names)
+        with _placed(project, "together", k):
+            read += _located(f"together[{k}].{step.kind}", step, project, names)
         if step.kind == "rephrase":
             names.add(step.options.into)
-            _check_rules(step.options.into, workflow.together[k + 1 :], project)  # it has the annotations that come after it
+            _check_rules(step.options.into, together[k + 1 :], project)  # it has the annotations that come after it
     for source, steps in workflow.sources.items():
-        _check_rules(source, [*steps, *workflow.together], project)
+        _check_rules(source, [*((("sources", source, k), step) for k, step in enumerate(steps)), *together], project)
     if workflow.mix is not None:
         from curate.specs.mix import Mix, check_own
 
-        path = find("mixes", workflow.mix, project.root, project.beside)
+        with _placed(project, "mix"):
+            path = find("mixes", workflow.mix, project.root, project.beside)
         check_own(load_spec(path, Mix), str(path))
         read.append(path)
     return sorted({str(path) for path in read})
+
+
+@contextmanager
+def _placed(project: Any, *keys: str | int) -> Iterator[None]:
+    """Let a SpecError tell the file and the line of what `keys` lead to in the workflow; of the rule in it, where the error names one."""
+    try:
+        yield
+    except SpecError as error:
+        if project.file is None:
+            raise
+        where = f"{project.file}:{line_of(project.file, [*keys, *error.where.rpartition(': ')[2].split('.')])}"
+        raise SpecError(error.what, where=f"{where}: {error.where}" if error.where else where, hint=error.hint) from error
 
 
 def _located(where: str, step: Step, project: Any, names: set[str]) -> list[Path]:
@@ -158,42 +179,49 @@ def _check_tokenizer(path: Path, project: Any) -> None:
         raise SpecError(error.what, where=error.where, hint=error.hint) from error
 
 
-def _check_rules(source: str, steps: list[Step], project: Any) -> None:
+def _check_rules(source: str, steps: list[_Placed], project: Any) -> None:
     """Compile the conditions on one source against the columns that its steps will have made."""
+    schema = SCHEMA
+    for k, (place, step) in enumerate(steps):
+        with _placed(project, *place):
+            schema = _schema_after(step, schema, source, f"sources.{source}: step {k + 1}", project)
+
+
+def _schema_after(step: Step, schema: pa.Schema, source: str, where: str, project: Any) -> pa.Schema:
+    """Check one step of a source whose documents have the columns of `schema`; return the columns that they have after it."""
     from curate.annotate import annotate
 
-    schema, where = SCHEMA, f"sources.{source}"
-    for k, step in enumerate(steps):
-        if step.kind == "annotate":
-            for name, options in named(step.options):
-                try:
-                    column = annotate(pa.RecordBatch.from_pylist([], schema), name, options, project.beside)
-                except CurateError:
-                    raise
-                except (Exception, SystemExit) as error:  # a user's own function
-                    what = f"fails on a batch without rows: {type(error).__name__}: {error}"
-                    hint = "an annotator is asked with no rows for the type of its column"
-                    raise SpecError(what, where=f"{where}: step {k + 1}: annotate.{name}", hint=hint) from error
-                unknown = _without_type(column.type)
-                if unknown is not None:
-                    what = f"the type of {unknown or 'the column'} cannot be told from a batch without rows"
-                    hint = "give pa.array a type, such as pa.array(values, pa.float64())"
-                    raise SpecError(what, where=f"{where}: step {k + 1}: annotate.{name}", hint=hint)
-                schema = _with(schema, pa.field(label(name), column.type))
-        elif step.kind == "classify":
-            from curate.classify.model import SCORE
-            from curate.specs.classifier import Classifier
+    if step.kind == "annotate":
+        for name, options in named(step.options):
+            try:
+                column = annotate(pa.RecordBatch.from_pylist([], schema), name, options, project.beside)
+            except CurateError:
+                raise
+            except (Exception, SystemExit) as error:  # a user's own function
+                what = f"fails on a batch without rows: {type(error).__name__}: {error}"
+                hint = "an annotator is asked with no rows for the type of its column"
+                raise SpecError(what, where=f"{where}: annotate.{name}", hint=hint) from error
+            unknown = _without_type(column.type)
+            if unknown is not None:
+                what = f"the type of {unknown or 'the column'} cannot be told from a batch without rows"
+                hint = "give pa.array a type, such as pa.array(values, pa.float64())"
+                raise SpecError(what, where=f"{where}: annotate.{name}", hint=hint)
+            schema = _with(schema, pa.field(label(name), column.type))
+    elif step.kind == "classify":
+        from curate.classify.model import SCORE
+        from curate.specs.classifier import Classifier
 
-            classifier = load_spec(find("classifiers", step.options.classifier, project.root, project.beside), Classifier)
-            for examples in [*classifier.positive, *classifier.negative]:
-                if examples.source == source and examples.where is not None:
-                    _compile({"where": examples.where}, schema, f"classifier {classifier.name}", f"{where}: step {k + 1}")
-            schema = _with(schema, pa.field(classifier.name, SCORE))
-        elif step.kind == "rephrase":
-            if step.options.where is not None and source in (step.options.sources or [source]):
-                _compile({"where": step.options.where}, schema, "rephrase", f"{where}: step {k + 1}")
-        elif step.kind == "drop":
-            _compile(step.options, schema, "drop", f"{where}: step {k + 1}")
+        classifier = load_spec(find("classifiers", step.options.classifier, project.root, project.beside), Classifier)
+        for examples in [*classifier.positive, *classifier.negative]:
+            if examples.source == source and examples.where is not None:
+                _compile({"where": examples.where}, schema, f"classifier {classifier.name}", where)
+        schema = _with(schema, pa.field(classifier.name, SCORE))
+    elif step.kind == "rephrase":
+        if step.options.where is not None and source in (step.options.sources or [source]):
+            _compile({"where": step.options.where}, schema, "rephrase", where)
+    elif step.kind == "drop":
+        _compile(step.options, schema, "drop", where)
+    return schema
 
 
 def _compile(rules: dict[str, str], schema: pa.Schema, what: str, where: str) -> None:

@@ -359,8 +359,10 @@ def run_task(plan: Plan, i: int, watch: Watch | None = None, suspects: Suspects 
     try:
         function(task, plan.options, out)
         return out.commit(time.perf_counter() - start, time.process_time() - cpu)
-    except BaseException:
+    except BaseException as error:
         out.abandon()
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = f"{folder}, task {task.name}"  # Arrow does not say which file would not be written
         raise
 
 

@@ -73,6 +73,7 @@ class Project(msgspec.Struct, frozen=True):
     seed: int
     fingerprints: Fingerprints
     workflow: Workflow
+    file: Path | None = None  # the workflow's own, as the user names it
 
 
 class Arguments(msgspec.Struct, frozen=True):
@@ -95,7 +96,7 @@ def open_project(path: Path) -> Project:
     taken = next((folder for folder in (run, *run.parents) if folder.exists() and not folder.is_dir()), None)
     if taken is not None:
         raise SpecError("is a file, where the folder of the run should be", where=str(taken), hint="name another folder under run:")
-    return Project(root, path.resolve().parent, run, spec.seed, Fingerprints(run / ".fingerprints.json"), spec)
+    return Project(root, path.resolve().parent, run, spec.seed, Fingerprints(run / ".fingerprints.json"), spec, path)
 
 
 def _functions(spec: Workflow) -> Iterator[str]:

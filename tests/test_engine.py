@@ -330,6 +330,7 @@ except OSError as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "too large" in done.stdout, done.stderr
+    assert f"{tmp_path}/out, task a" in done.stdout
     assert list((tmp_path / "out").rglob("*.tmp")) == []
 
 

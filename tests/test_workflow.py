@@ -324,6 +324,23 @@ def test_what_would_fail_the_last_step_fails_the_check(project: Path, steps: str
     assert place in caught.value.where
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "place"),
+    [
+        ("gopher.words < 6", "gopher.wrods < 6", "workflows/demo.yaml:7: sources.web: step 3: drop.too_short"),
+        ("length(text) < 12", "length(txet) < 12", "workflows/demo.yaml:14: sources.web: step 5: drop.from_notes"),
+        ("- annotate: [gopher, characters]", "- filter: ./no.py:f", "workflows/demo.yaml:5: sources.web[1].filter"),
+        ("{minhash: {ngram: 3}}", "{prefer: [nobody]}", "workflows/demo.yaml:12: together[0].dedup: prefer"),
+        ("name: demo", "name: demo\nprepare: {call: './no.py:f', into: made}", "workflows/demo.yaml:2: ./no.py:f"),
+    ],
+)
+def test_the_check_names_file_and_line(project: Path, before: str, after: str, place: str) -> None:
+    change(project, before, after)
+    with pytest.raises(SpecError) as caught:
+        check_workflow(open_project(project / "workflows/demo.yaml"))
+    assert str(caught.value.where).removeprefix(f"{project}/").startswith(place)
+
+
 def test_what_is_right_passes_the_check(project: Path) -> None:
     steps = "- classify: {classifier: c}\n  - rephrase: {model: m, where: good.score > 0.5 and gopher.words > 5, sources: [web]}"
     change(project, SPEC[SPEC.index("together:") :], f"together:\n  {steps}\n  - tokenize: {{tokenizer: input/tokenizer.json}}\n")
@@ -332,6 +349,19 @@ def test_what_is_right_passes_the_check(project: Path) -> None:
     (project / "classifiers").mkdir()
     (project / "classifiers/c.yaml").write_text(CLASSIFIER.format(name="good", where="gopher.words > 5", source="notes"))
     assert check_workflow(open_project(project / "workflows/demo.yaml")) == [str(project / "classifiers/c.yaml")]
+
+
+def test_what_was_prepared_and_is_gone_is_explained(project: Path) -> None:
+    without_together(project)
+    change(project, "name: demo\n", "name: demo\nprepare: {call: './prepare.py:fill', into: made}\n")
+    change(project, "data/notes/*.txt", "made/*.txt")
+    (project / "workflows/prepare.py").write_text("def fill(folder):\n    (folder / 'a.txt').write_text('one two three four five six')\n")
+    run(project)
+    (project / "made/a.txt").unlink()
+    with pytest.raises(SpecError, match=r"no file matches 'made/\*\.txt'\nhint: .*/made was filled once by prepare.*: delete the folder"):
+        run(project)
+    shutil.rmtree(project / "made")
+    run(project)
 
 
 def test_two_runs_of_the_same_folder_exclude_each_other(project: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from datetime import date, datetime
 from typing import Any
 
@@ -20,6 +21,7 @@ from curate.ingest.signals import signals_of
 from curate.specs.workflow import Ingest
 
 _MAX_DEPTH = 32
+_INVISIBLE = frozenset(("Zs", "Zl", "Zp", "Cc", "Cf"))  # spaces, separators, controls, and format characters such as U+200B
 
 
 def to_document(record: Record, source: str, file: str, options: Ingest) -> dict[str, Any] | Dropped:
@@ -42,7 +44,7 @@ def to_document(record: Record, source: str, file: str, options: Ingest) -> dict
         text, page = _page(text, options)
         if page:
             meta["html"] = page
-    if not text.strip():
+    if not has_visible(text):
         return Dropped("no_text", size)
     if replaced:
         meta["replaced_bytes"] = replaced
@@ -88,6 +90,11 @@ def plain(value: Any, depth: int = _MAX_DEPTH) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item, depth - 1) for item in value]
     return clean(str(value))[0]
+
+
+def has_visible(text: str) -> bool:
+    """Return whether a text has more than white space, control characters, and such of no width."""
+    return any(unicodedata.category(character) not in _INVISIBLE for character in text)
 
 
 def column(value: str | None) -> str | None:

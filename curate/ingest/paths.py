@@ -21,13 +21,14 @@ _WILDCARDS = frozenset("*?[")
 _NARROWER = "mend it, or write a pattern that does not lead there"
 
 
-def input_files(patterns: str | list[str], root: Path, beside: Path | None = None) -> list[tuple[Path, str]]:
+def input_files(patterns: str | list[str], root: Path, beside: Path | None = None, prepared: Path | None = None) -> list[tuple[Path, str]]:
     """Return (path, stable name) of all files that the patterns match, ordered by name.
 
     Relative patterns start at `root`, those with `./` or `../` at `beside`, the folder of the spec; `**` goes into subfolders. A file that
     two patterns match has the name that the first gives it. Raises SpecError when a pattern matches nothing, when `*.parquet` matches a
     folder of which nothing is read (many tools write such), or when two files would have the same name; InputError for what cannot be read
-    on the way (a link to nothing, a folder without permission) and for a name that is not UTF-8.
+    on the way (a link to nothing, a folder without permission) and for a name that is not UTF-8. `prepared` is the folder that the workflow's
+    `prepare` has filled, for a hint.
     """
     named: dict[str, Path] = {}
     seen: set[Path] = set()
@@ -38,6 +39,8 @@ def input_files(patterns: str | list[str], root: Path, beside: Path | None = Non
         folders |= dict.fromkeys(passed, pattern)
         if not matches and not passed:
             hint = "to read all files of a folder, write FOLDER/**/*" if (start / pattern).is_dir() else f"relative patterns start at {root}"
+            if prepared is not None and base.is_relative_to(prepared):
+                hint = f"{prepared} was filled once by prepare, and is not filled again: delete the folder, and it is"
             raise SpecError(f"no file matches '{pattern}'", where="ingest", hint=hint)
         for path in matches:
             if path in seen:

@@ -19,7 +19,7 @@ from curate.corpus import BYTES_PER_GROUP, ROWS_PER_GROUP
 from curate.documents import SCHEMA, document_id
 from curate.engine import StagePlan, Work, make_plan
 from curate.ingest.record import Dropped, Record, Skipped, Unreadable
-from curate.project import find, unchanged
+from curate.project import find, resolve, unchanged
 from curate.specs.load import load_spec, resolved
 from curate.specs.ocr import Ocr
 from curate.specs.workflow import Ingest
@@ -40,7 +40,9 @@ def plan(options: Ingest, source: str, target: Path, project: Project) -> StageP
     kind = options.given()[0]
     patterns = getattr(options, kind)
     groups: dict[str, list[tuple[Path, str]]] = {}
-    for path, name in input_files(patterns, project.root, project.beside):
+    prepare = project.workflow.prepare
+    prepared = resolve(prepare.into, project.root, project.beside) if prepare is not None else None
+    for path, name in input_files(patterns, project.root, project.beside, prepared):
         groups.setdefault(_shard_name(name, options.shards), []).append((path, name))
     code = code_version(*CODE, libraries=[*LIBRARIES, *(["trafilatura"] if options.extract.engine == "trafilatura" else [])])
     settings: dict[str, Any] = resolved(options) | {"source": source}

@@ -73,7 +73,7 @@ def read_jsonl(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Sk
 def read_parquet(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Skipped]:
     """Yield the rows of a file, one row group at a time. Offsets are row numbers.
 
-    Raises InputError when a column that the spec names is not there.
+    Raises InputError when a column that the spec names is not there, and when two have one name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -217,6 +217,9 @@ def _check_columns(path: Path, columns: Columns, present: list[str]) -> None:
     for name in named:
         if name not in present:
             raise _missing(path, name, present)
+    twice = next((name for name in present if present.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"has two columns '{twice}'", where=str(path), hint="a row can keep one of them: rename the other in the file")
 
 
 def _missing(path: Path, name: str, present: list[str]) -> InputError:

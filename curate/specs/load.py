@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,6 +124,21 @@ def _refuse_tricks(node: yaml.Node, path: Path, depth: int, count: list[int]) ->
             _refuse_tricks(one, path, depth + 1, count)
         if isinstance(inner, tuple) and not isinstance(inner[0], yaml.ScalarNode):
             raise SpecError("a key must be a word", where=f"{path}:{inner[0].start_mark.line + 1}")
+
+
+def line_of(path: Path, keys: Iterable[str | int]) -> int:
+    """Return the line, from 1, of what `keys` and indices lead to in a spec that has been loaded; they are followed as far as they lead."""
+    node, line = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader), 1
+    for key in keys:
+        if isinstance(node, yaml.SequenceNode) and isinstance(key, int):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+            continue
+        pairs = [pair for pair in node.value if pair[0].value == key] if isinstance(node, yaml.MappingNode) else []
+        if not pairs:
+            break
+        line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+    return line
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -245,6 +245,13 @@ def test_a_missing_column_names_file_column_and_what_there_is(tmp_path: Path) ->
         parquet(tmp_path / "a.parquet", table(), url="link")
 
 
+@pytest.mark.parametrize("name", ["text", "tags"])
+def test_two_columns_of_one_name_are_an_error(tmp_path: Path, name: str) -> None:
+    whole = table()
+    with pytest.raises(InputError, match=rf"a\.parquet: has two columns '{name}'\nhint: .*rename"):
+        parquet(tmp_path / "a.parquet", whole.append_column(name, whole[name]))
+
+
 @pytest.mark.parametrize("data", [b"PAR1 nonsense PAR1", b"x" * 1000])
 def test_what_is_no_parquet_is_unreadable(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.parquet"

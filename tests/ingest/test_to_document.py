@@ -71,6 +71,7 @@ def test_files_keep_their_path() -> None:
         (Record(0, 1, b"<script>x()</script>".ljust(77), "html"), "no_text"),
         (Record(0, 1, " \n\t".ljust(77), "text"), "no_text"),
         (Record(0, 1, b"", "html", size=77), "no_text"),
+        (Record(0, 1, "\u200b\ufeff \u00ad\u2060".ljust(77), "text", size=77), "no_text"),
         (Record(0, 1, b"<div>" * 100_000, "html", size=77), "nested_too_deeply"),
     ],
 )
