@@ -245,12 +245,11 @@ def verify(arguments: argparse.Namespace) -> int:
     from curate.funnel import open_run
 
     folder = arguments.folder
-    if (folder / "manifest.json").is_file():
-        folders = [folder]
-    else:  # also what steps over all sources keep for themselves, which is no stage of any source
-        own = {path.parent for path in folder.rglob("manifest.json")}
-        folders = sorted(own | {folder / stage.folder for stage in open_run(folder).stages})
-    wrong = []
+    # Also what steps over all sources keep for themselves, which is no stage of any source, and the corpora that a search has cleaned.
+    own = {path.parent for path in folder.rglob("manifest.json")}
+    if (folder / "run.json").is_file() or folder not in own:
+        own |= {folder / stage.folder for stage in open_run(folder).stages}
+    folders, wrong = sorted(own), []
     for one in folders:
         try:
             wrong += verify_corpus(one)

@@ -215,6 +215,8 @@ def test_verify_reads_what_steps_over_all_sources_keep(project: Path) -> None:
     done = curate(project, "verify", "runs/demo")
     assert done.returncode == 1
     assert damaged.name in done.stdout
+    (project / "runs/demo/manifest.json").write_bytes(next((project / "runs/demo").glob("*/01-*/manifest.json")).read_bytes())
+    assert str(damaged.relative_to(project)) in curate(project, "verify", "runs/demo").stdout  # a run is verified as one, whatever else lies in it
 
 
 def test_plain_mistakes_are_explained(project: Path) -> None:

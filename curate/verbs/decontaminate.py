@@ -100,6 +100,7 @@ def _search(arguments: argparse.Namespace, output: Path) -> None:
     from curate.workflow import Arguments, Project
 
     sources = _sources(arguments.corpus)
+    _check_output(output, sources)
     with locked(output):
         spec, names = _benchmarks(arguments, output)
         semantic = Semantic(model=arguments.semantic) if arguments.semantic else None
@@ -138,14 +139,37 @@ def _remove_older(targets: dict[str, Path], say: Callable[[str], None]) -> None:
             say(f"removed {folder}: an earlier search wrote it, and this one does not search '{folder.name}'")
 
 
+def _check_output(output: Path, sources: dict[str, Corpus]) -> None:
+    """Raise SpecError where a search would write over a corpus or a run: it removes what it did not write itself."""
+    from curate.corpus import read_manifest
+    from curate.errors import SpecError
+
+    hint = "name a folder of its own for --output"
+    for opened in sources.values():
+        corpus: Corpus | None = opened
+        while corpus is not None:
+            if corpus.folder.is_relative_to(output) or output.is_relative_to(corpus.folder):
+                raise SpecError(f"--output cannot be, hold or lie in the corpus that is searched: {corpus.folder}", where=str(output), hint=hint)
+            corpus = corpus.base
+    for folder in (output, *output.parents):
+        if (folder / "run.json").is_file():
+            raise SpecError(f"--output cannot lie in a run: {folder}", where=str(output), hint=hint)
+    if (output / "manifest.json").is_file() and read_manifest(output).stage != "report_matches":
+        raise SpecError("--output is a corpus", where=str(output), hint=hint)
+
+
 def _sources(folders: list[Path]) -> dict[str, Corpus]:
-    """Open the corpora, by source. Raises InputError when two are of one source."""
+    """Open the corpora, by source. Raises InputError when two are of one source, or when there is nothing to search in one."""
     from curate.corpus import Corpus
     from curate.errors import InputError
 
     sources: dict[str, Corpus] = {}
     for folder in folders:
         corpus = Corpus.open(folder.resolve())
+        # No documents hold no items: it would pass as clean.
+        if not corpus.manifest.rows or "text" not in corpus.schema().names:
+            hint = "name the folder of a stage of one source, such as runs/demo/web/04-dedup; a search with --action record keeps no documents"
+            raise InputError("holds no documents to search", where=str(folder), hint=hint)
         if corpus.manifest.source in sources:
             raise InputError(f"two corpora are of the source '{corpus.manifest.source}'", where=str(folder), hint="search them one after the other")
         sources[corpus.manifest.source] = corpus
@@ -161,7 +185,8 @@ def _print(summary: dict[str, Any]) -> None:
         low, high = (two_digits(100 * value) for value in b["interval"])
         share = "–" if b["rate"] is None else f"{100 * b['rate']:.2f} % ({low} to {high})"
         least = "–" if b["smallest_share"] is None else f"{b['smallest_share']:.0%} of a question"
-        rows.append([name, b["items"], b["items"] - b["scannable"], b["contaminated"], share, b["documents"], least])
+        documents = f"{b['documents']:,} of {summary['documents']:,}"
+        rows.append([name, b["items"], b["items"] - b["scannable"], b["contaminated"], share, documents, least])
     print_table(["benchmark", "items", "unscannable", "found", "share (95 % interval)", "documents", "surely found from"], rows)
     for name, b in summary["benchmarks"].items():
         if b["note"]:

@@ -96,6 +96,37 @@ def test_what_an_earlier_search_wrote_for_other_sources_goes(home: Path, capsys:
     assert "this one does not search 'books'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("output", ["mine/corpus", "mine", "mine/corpus/found", "mine/other", "run", "run/web/found"])
+def test_an_output_is_written_over_no_corpus_and_no_run(home: Path, output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("corpus", "other"):
+        write_corpus(home / "mine" / name, {"a": [documents([prose(random.Random(1), 120)])]})
+    (home / "run").mkdir(exist_ok=True)
+    (home / "run/run.json").write_text("{}")
+    before = sorted(home.rglob("*"))
+    assert search(home, "mine/corpus", output) == 2
+    assert "--output" in capsys.readouterr().err
+    assert sorted(home.rglob("*")) == before
+
+
+def test_no_documents_are_not_clean(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_corpus(home / "none", {"a": []})
+    write_corpus(home / "empty", {})
+    assert search(home, "corpus", "ci", "--action", "record") == 0
+    assert "1 of 21" in capsys.readouterr().out
+    for corpus in ("none", "empty", "ci", "ci/sources/web"):
+        assert search(home, corpus, "unsearched", "--action", "record", "--fail-over", "0.1%") == 3
+        assert "holds no documents to search" in capsys.readouterr().err
+
+
+def test_verify_reads_a_search_with_the_corpora_that_it_cleaned(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert search(home, "more", "checked") == 0
+    assert main(["verify", str(home / "checked")]) == 0
+    shard = next((home / "checked/sources/web").glob("*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert main(["verify", str(home / "checked")]) == 1
+    assert shard.name in capsys.readouterr().out
+
+
 def test_two_searches_are_compared(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert search(home, "more", "later", "--action", "record") == 0
     capsys.readouterr()
