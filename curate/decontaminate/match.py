@@ -51,6 +51,7 @@ MARK_BYTES = 4096
 JOIN_BYTES = 400  # channels of one item that are nearer than this are one match
 NUMBERS_MERIT, EXACT_MERIT, WHOLE_MERIT = 0.2, 0.1, 0.1  # what equal numbers, equal words, and all of the text add to a claim, as shares
 WHOLE_SCORE, EQUAL_MERIT = 0.9, 0.97  # from here on it is all of the text; a claim of so much of the best one shares the place
+ROUNDING = 1e-5  # sums of float32 in another order differ by less, and no word says so little
 ANSWER_TOKENS = 60  # the answer is looked for so far behind the question
 Array = NDArray[Any]
 
@@ -129,6 +130,7 @@ def _hits(batch: pa.RecordBatch, view: View, index: Index) -> Iterator[Hit]:
         units = block.candidates[:, 0]
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = block.found / view.information[units]
+        scores = np.where(np.abs(scores - 1) < ROUNDING, np.float32(1), scores)  # all of it is 1, which a threshold of 1 asks for
         for candidate in np.flatnonzero(scores >= thresholds[units]).tolist():
             unit, found = int(units[candidate]), alignment(block, view, candidate)
             if (whole_only[unit] and found.numbers_equal not in (None, 1.0)) or (alone_only[unit] and not alone(block, view, unit, found)):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.decontaminate import blocks
-from curate.decontaminate.index import Index, build_index, load_index, save_index
+from curate.decontaminate.index import Index, build_index, load_index, save_index, with_weights
 from curate.decontaminate.items import Item, Items
 from curate.decontaminate.match import scan
 from curate.decontaminate.weigh import (
@@ -153,6 +153,15 @@ def test_characters_and_markup_hide_nothing(index: Index, disguised: str) -> Non
     assert match["item_id"] == "m0"
     assert match["score"] == 1.0
     assert match["numbers_equal"] == 1.0
+
+
+def test_a_word_for_word_copy_scores_exactly_one() -> None:
+    rng = random.Random(5)
+    questions = [f"{prose(rng, 30)[:-1]}?" for _ in range(30)]
+    index = build_index(Items([Item("sums", str(i), f"f:{i}", {"question": text}) for i, text in enumerate(questions)], sizes={"sums": 30}))
+    strict = with_weights(index, {}, {}, threshold=1.0)
+    for text in questions:
+        assert 1.0 in [match["score"] for match in found(strict, text)]
 
 
 def test_places_are_characters_of_both_texts(index: Index) -> None:
