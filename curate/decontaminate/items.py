@@ -84,7 +84,7 @@ def _read(name: str, benchmark: Benchmark, root: Path, files: list[Path], result
     number = 0
     for path in files:
         shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        for line, row in read_rows(path):
+        for line, row in read_rows(path, benchmark.fields):
             place = f"{shown}:{line}"
             task = _task(name, benchmark, row) if isinstance(row, dict) else benchmark.task or name
             position = _position(row, positions[task])

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+from curate.decontaminate.formats import channels_of
 from curate.errors import InputError
+from curate.specs.benchmarks import Fields
 
 MAX_LINE_BYTES = 64_000_000
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -29,8 +31,11 @@ def kind_of(path: Path) -> str:
     return suffix if suffix in KINDS else ".jsonl"
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
-    """Yield (number from 1, row, or what is wrong with it). Raises InputError when the file cannot be read to its end."""
+def read_rows(path: Path, fields: Fields) -> Iterator[tuple[int, Row | str]]:
+    """Yield (number from 1, row, or what is wrong with it); `fields` says what is an item, where a file may be one or hold some.
+
+    Raises InputError when the file cannot be read to its end.
+    """
     kind = kind_of(path)
     try:
         if kind == ".parquet":
@@ -40,7 +45,7 @@ def read_rows(path: Path) -> Iterator[tuple[int, Row | str]]:
             if kind in (".csv", ".tsv"):
                 yield from _csv(file, "\t" if kind == ".tsv" else ",")
             elif kind == ".json":
-                yield from _json(file)
+                yield from _json(file, fields)
             else:
                 yield from _lines(file)
     except (OSError, EOFError, zlib.error) as error:
@@ -67,8 +72,8 @@ def _decoded(line: bytes) -> Row | str:
     return row if isinstance(row, dict) else "is not a JSON object"
 
 
-def _json(file: IO[bytes]) -> Iterator[tuple[int, Row | str]]:
-    """A list of objects, or an object that holds one, such as {"data": […]}; one object on its own is a line of JSON lines."""
+def _json(file: IO[bytes], fields: Fields) -> Iterator[tuple[int, Row | str]]:
+    """A list of objects, or an object that holds one and is no item itself, such as {"data": […]}; an item on its own is a list of one."""
     content = file.read()
     try:
         data = json.loads(content.decode("utf-8-sig"))
@@ -77,7 +82,7 @@ def _json(file: IO[bytes]) -> Iterator[tuple[int, Row | str]]:
         return
     if isinstance(data, dict):
         lists = [value for value in data.values() if isinstance(value, list) and value and all(isinstance(v, dict) for v in value)]
-        data = lists[0] if len(lists) == 1 and len(data) <= 4 else [data]
+        data = lists[0] if len(lists) == 1 and len(data) <= 4 and not _is_item(data, fields) else [data]
     if not isinstance(data, list):
         yield 1, "is not a list of objects"
         return
@@ -85,6 +90,14 @@ def _json(file: IO[bytes]) -> Iterator[tuple[int, Row | str]]:
         if isinstance(row, dict) and isinstance(row.get("row"), dict):
             row = row["row"]  # as the hub's viewer writes them
         yield number, row if isinstance(row, dict) else "is not a JSON object"
+
+
+def _is_item(row: Row, fields: Fields) -> bool:
+    try:
+        channels_of(row, fields)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _csv(file: IO[bytes], delimiter: str) -> Iterator[tuple[int, Row | str]]:

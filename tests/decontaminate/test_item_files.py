@@ -163,6 +163,15 @@ def test_every_kind_of_file_holds_the_same_items(tmp_path: Path) -> None:
         ], name
 
 
+def test_a_json_file_that_is_one_item_keeps_its_question(tmp_path: Path) -> None:
+    choices = [{"text": "in two", "label": "A"}, {"text": "in three", "label": "B"}]
+    (tmp_path / "own.json").write_text(json.dumps({"id": "7", "question": "How is a fraction halved?", "choices": choices, "answerKey": "A"}))
+    (tmp_path / "named.json").write_text(json.dumps({"id": "8", "stem": "How is a fraction halved?", "choices": choices, "right": "A"}))
+    for spec in ({"file": "own.json"}, {"file": "named.json", "fields": {"question": "stem", "answer": "right"}}):
+        (item,) = items_of(tmp_path, **spec).items
+        assert item.channels == {"question": "How is a fraction halved?", "choices": "in two\nin three", "answer": "in two"}
+
+
 def test_the_original_mmlu_files_have_no_header(tmp_path: Path) -> None:
     (tmp_path / "anatomy_test.csv").write_text('"Which, then?",p,q,r,s,D\nWhat?,a,b,c,d,A\n')
     items = items_of(tmp_path, file="*.csv").items
