@@ -13,6 +13,7 @@ import functools
 import re
 import unicodedata
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -21,7 +22,12 @@ from curate.annotate.columns import mapping_at, metas_of, string_at, strings_of,
 RANK = ("source", "json-ld", "meta", "link", "a", "footer", "body")
 
 # Claims are read as words: lower case, one space between, punctuation left out, so that "CC BY (NC)" is "cc by nc".
-_URL = re.compile(r"[^\s,;<>\"'()\[\]]*creativecommons\.org/(licenses|publicdomain)/((?:cc0|[a-z_+/-])*)(\d\.\d)?[^\s,;<>\"'()\[\]]*")
+# Behind kind and version a real link has a country, the page, and what a browser adds; whatever else stands there may restrict the license.
+_URL = re.compile(
+    r"(?:[^\s,;<>\"'()\[\]]*[/.])?(?<![\w-])creativecommons\.org/(licenses|publicdomain)/((?:cc0|[a-z_+/-])*)(\d\.\d)?"
+    r"(?:/+(?:(?!by|n[cd]|sa)[a-z]{2}|igo|scotland))?(?:/+(?:deed|legalcode|rdf)[a-z._-]*)?/*(?:[?#][^\s,;<>\"'()\[\]]*)?[.:!]*"
+    r"(?=[\s,;<>\"'()\[\]]|$)"
+)
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)*|[^\s\-_/()\[\]{}<>,;:.+&|\"'!*#=?~]")
 _PARTS = {"BY": r"by|attribution", "NC": r"nc|non ?commercial", "ND": r"nd|no ?deriv(?:s|atives?)?(?: works)?", "SA": r"sa|share ?alike"}
 _PART = f"(?:{'|'.join(_PARTS.values())})"
@@ -126,7 +132,7 @@ def recognized(claim: str) -> str | None:
 
 def _words(claim: str) -> str:
     """Return a claim as words with one space between, the URL of a Creative Commons license as its short name."""
-    text = unicodedata.normalize("NFKC", claim).lower()
+    text = unicodedata.normalize("NFKC", unquote(claim)).lower()
     text = "".join("-" if unicodedata.category(c) == "Pd" else c for c in text if unicodedata.category(c) != "Cf")
     return " ".join(_WORD.findall(_URL.sub(_short_name, text)))
 

@@ -91,6 +91,11 @@ def test_licenses_by_url_and_name(claim: str, name: str | None) -> None:
         ("CC-BY-4.0 AND CC-BY-NC-4.0", None), ("Apache-2.0 WITH Commons-Clause", None), ("MIT AND CC-BY-NC-4.0", None), ("not public domain", None),
         ("BSD-3-Clause-No-Nuclear-License", None), ("BSD-3-Clause-Clear", None), ("CC BY 4.0, no commercial use", None), ("CC BY\u2212NC", None),
         ("CC BY 4.0 unless otherwise noted", None), ("images CC BY 4.0", None), ("CC BY 4.0; all rights reserved", None), ("\xa9 MIT 2020", None),
+        *((f"https://creativecommons.org/licenses/by{sign}nc/4.0/", None) for sign in (".", ":", "&", "=", "~", "|", "*", "\u2212", "%252D", "%E2%88%92", "/us.")),
+        *((f"https://creativecommons.org/licenses/by{sign}nc/4.0/", "CC-BY-NC-4.0") for sign in ("%2D", "%2d", "%20", "%2C", "%E2%80%91", "/")),
+        ("https://creativecommons.org/licenses/by/4.0-nc/", None), ("https://creativecommons.org/licenses/by/2.0/nc-nd/", None),
+        ("https://creativecommons.org/licenses/by/2.0/us/nc/", None), ("https://creativecommons.org/licenses/by/4.0.nc", None),
+        ("https://notcreativecommons.org/licenses/by/4.0/", None), ("https://not-creativecommons.org/licenses/by/4.0/", None),
         ("CC BY 4.0 " + " " * 490 + "for schools", None), ("GPL-2.0 WITH Classpath-exception-2.0", "GPL"),
     ],
 )  # fmt: skip
@@ -107,6 +112,11 @@ def test_what_may_restrict_a_license_is_not_overlooked(claim: str, name: str | N
         ("CC0 1.0 Universal (CC0 1.0) Public Domain Dedication", "CC0-1.0"), ("The MIT License (MIT)", "MIT"), ("https://spdx.org/licenses/MIT.html", "MIT"),
         ("MIT OR Apache-2.0", "MIT"), ("Apache License, Version 2.0", "Apache-2.0"), ("Apache-2.0 WITH LLVM-exception", "Apache-2.0"), ("GFDL-1.3-or-later", "GFDL"),
         ("//creativecommons.org/licenses/by/3.0/us/?ref=chooser-v1", "CC-BY-3.0"), ("bsd", "BSD-3-Clause"), ("0BSD", "0BSD"),
+        ("http://creativecommons.org/licenses/by/3.0//", "CC-BY-3.0"), ("https://creativecommons.org/licenses/by-sa/4.0/legalcode.de", "CC-BY-SA-4.0"),
+        ("https://creativecommons.org/licenses/by/3.0/igo/deed.en_US", "CC-BY-3.0"), ("https://creativecommons.org/licenses/by/2.5/scotland/", "CC-BY-2.5"),
+        ("https://web.archive.org/web/2014/http://creativecommons.org/licenses/by-sa/3.0/deed.en", "CC-BY-SA-3.0"),
+        ("https://creativecommons.org/licenses/by/4.0/.", "CC-BY-4.0"), ("http://www.creativecommons.org/licenses/by/4.0/#x", "CC-BY-4.0"),
+        ("https%3A%2F%2Fcreativecommons.org%2Flicenses%2Fby%2F4.0%2F", "CC-BY-4.0"), ("https://creativecommons.org/publicdomain/zero/1.0/deed.no", "CC0-1.0"),
     ],
 )  # fmt: skip
 def test_a_permissive_license_is_recognized_in_plain_words(claim: str, name: str) -> None:
