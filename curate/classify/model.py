@@ -29,7 +29,7 @@ from curate.classify.card import markdown
 from curate.classify.evaluate import evaluate
 from curate.classify.labels import Documents, Labeled, gather, load_classifier, read_lines
 from curate.classify.text import PREPARATION, prepare
-from curate.errors import InputError
+from curate.errors import InputError, SpecError
 from curate.specs.classifier import Classifier
 from curate.specs.load import resolved
 
@@ -123,7 +123,13 @@ def load(folder: Path) -> Model:
 
 
 def train_command(spec: Path, root: Path, target: Path) -> dict[str, Any]:
-    """`curate classifier train`: train the classifier of a spec file on its label files into the folder `target`; return the record."""
+    """`curate classifier train`: train the classifier of a spec file on its label files into the folder `target`; return the record.
+
+    Raises SpecError when the folder holds anything but a classifier, of which files of the same names may be.
+    """
+    if target.is_dir() and any(target.iterdir()) and not (target / "classifier.json").is_file():
+        hint = "name a folder of its own for --output: a model card is written there as README.md"
+        raise SpecError("is not empty, and holds no classifier", where=str(target), hint=hint)
     record, files = train(load_classifier(spec, root), root)
     target.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():

@@ -1,8 +1,9 @@
 """Rephrase a batch of documents: choose, split, ask, clean, check; what passes becomes documents of their own.
 
 A new document carries the id of the one that it was made from (`parent`), its license, language, date and address, and in
-`meta.rephrase` the style, model, part and token counts. Its id follows from parent, style and part, so the same request made again
-gives the same id. The order of what comes out is that of what went in, whichever answer came first.
+`meta.rephrase` the style, model, part and token counts. Its id follows from parent, style and part, and from the source that it is of
+(`into`), so the same request made again gives the same id, and two steps over one document give two. The order of what comes out is
+that of what went in, whichever answer came first.
 
 Every request carries a seed. Whether a server honors it is its own affair: outputs of a language model are repeatable only as
 far as the server is; answers that were received once are kept (see curate.rephrase.client).
@@ -25,6 +26,7 @@ from curate.rephrase.split import split
 from curate.rephrase.styles import Style, style_named
 from curate.specs.workflow import Rephrase
 
+_USUAL = "rephrased"  # the source whose documents are named by parent, style and part alone
 Language = Callable[[str], str | None]
 
 
@@ -41,6 +43,7 @@ class Job:
 
     row: int
     id: str
+    asked: str  # from parent, style and part alone: the seed follows from it, so a source that is renamed asks for nothing else
     text: str
     style: Style
     part: int
@@ -78,14 +81,16 @@ def jobs_of(batch: pa.RecordBatch, options: Rephrase, seed: int) -> list[Job]:
             continue
         parts = split(text, options.max_input_characters)
         for style in styles_for(key, options, seed):
-            role = f"rephrase/{style.name}"
-            jobs += [Job(row, child_id(key, f"{role}/{k}"), part, style, k, len(parts)) for k, part in enumerate(parts)]
+            for k, part in enumerate(parts):
+                asked = child_id(key, f"rephrase/{style.name}/{k}")
+                own = asked if options.into == _USUAL else child_id(key, f"rephrase/{style.name}/{k}/{options.into}")
+                jobs.append(Job(row, own, asked, part, style, k, len(parts)))
     return jobs
 
 
 def body_of(job: Job, options: Rephrase, seed: int, temperature: float) -> dict[str, Any]:
     """Return the request for a job at a temperature."""
-    digest = hashlib.blake2b(f"{seed}\0{job.id}\0{temperature:g}".encode(), digest_size=4).digest()
+    digest = hashlib.blake2b(f"{seed}\0{job.asked}\0{temperature:g}".encode(), digest_size=4).digest()
     return {
         "model": options.model,
         "messages": job.style.messages(job.text),

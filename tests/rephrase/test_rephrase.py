@@ -73,6 +73,15 @@ def test_documents_carry_their_lineage() -> None:
         }  # fmt: skip
 
 
+def test_two_steps_over_one_document_make_two_documents() -> None:
+    with serving(good) as server:
+        made = [run(server.address, [text(1)], into=into).documents.column("id").to_pylist() for into in ("rephrased", "one", "two")]
+    parent = documents([text(1)]).column("id").to_pylist()[0]
+    assert made[0] == [child_id(parent, "rephrase/wikipedia/0")]
+    assert len({name for names in made for name in names}) == 3
+    assert len({request.body["seed"] for request in server.requests}) == 1  # answers of earlier runs stay
+
+
 def test_outputs_do_not_depend_on_the_order_of_completion_or_on_errors_that_pass() -> None:
     def shaky(request: Request) -> Reply:
         if request.times == 1 and request.number % 3 == 0:
@@ -347,6 +356,16 @@ def test_a_step_more_pays_for_nothing_and_leaves_one_version(tmp_path: Path, mon
         whole_run(tmp_path)
         assert len(read(folder / "told/02-rephrase")) == 40
         assert len(server.requests) == 40
+
+
+def test_two_steps_are_deduplicated_together_and_have_sources_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(good) as server:
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        second = SPEC + "  - rephrase: {model: n, share: 1.0, sources: [web], into: %s}\n  - dedup: {}\n"
+        folder = whole_run(tmp_path, second % "again")  # the same server writes the same twice
+        assert sum(len(read(folder / name / "04-dedup")) for name in ("told", "again")) == 40
+        with pytest.raises(SpecError, match="there is a source 'told' already"):
+            whole_run(tmp_path, second % "told")
 
 
 def test_over_the_budget_the_same_command_goes_on_once_the_cause_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
