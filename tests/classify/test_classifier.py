@@ -279,6 +279,25 @@ def test_scoring_a_file(root: Path) -> None:
         list(score_command(root / "out", root / "many.jsonl"))
 
 
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "[{}, [NaN]]"])
+def test_a_number_that_cannot_be_written_again_is_refused(root: Path, number: str) -> None:
+    train_command(root / "classifiers" / "quality.yaml", root, root / "out")
+    (root / "odd.jsonl").write_text(f'{{"text": "some words", "n": {2**53}}}\n{{"text": "some words", "n": {number}}}\n')
+    with pytest.raises(InputError, match="odd.jsonl:2: holds a number"):
+        list(score_command(root / "out", root / "odd.jsonl"))
+
+
+def test_a_folder_that_holds_something_else_is_not_written_into(root: Path) -> None:
+    spec = root / "classifiers" / "quality.yaml"
+    (root / "README.md").write_text("mine")
+    with pytest.raises(SpecError, match="is not empty, and holds no classifier"):
+        train_command(spec, root, root)
+    assert (root / "README.md").read_text() == "mine"
+    (root / "out").mkdir()
+    train_command(spec, root, root / "out")
+    train_command(spec, root, root / "out")
+
+
 def test_what_a_line_had_is_still_there(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_command(root / "classifiers" / "quality.yaml", root, root / "out")
     line = r'{"text":"some words","title":"\ud800 half","score":7}'
