@@ -28,15 +28,16 @@ _MAX_PAUSE_SECONDS = 60.0
 _PASSING = (408, 409, 425, 429)
 
 
-def open_embedder(options: Semantic) -> Embedder:
+def open_embedder(options: Semantic, dimensions: int | None = None) -> Embedder:
     """Return a function from texts to unit vectors, float32 [texts, dimensions]; a text without any gets zeros.
 
-    Raises SpecError when the environment names no endpoint, MissingExtra when the package is missing.
+    An endpoint must give vectors of `dimensions`, those of the items, or of one length all along. Raises SpecError when the environment
+    names no endpoint, MissingExtra when the package is missing.
     """
     if options.engine == "sentence_transformers":
         return _local(options)
     found = required_endpoint(options)
-    return _Endpoint(found.base_url, found.key, options)
+    return _Endpoint(found.base_url, found.key, options, dimensions)
 
 
 def required_endpoint(options: Semantic) -> Endpoint:
@@ -64,9 +65,10 @@ def _local(options: Semantic) -> Embedder:
 class _Endpoint:
     """Ask an endpoint for embeddings, `batch_size` texts a request, `concurrency` requests at once."""
 
-    def __init__(self, address: str, key: str, options: Semantic) -> None:
+    def __init__(self, address: str, key: str, options: Semantic, dimensions: int | None) -> None:
         import httpx
 
+        self._dimensions = dimensions
         self._address, self._key, self._options = f"{address}/embeddings", key, options
         self._http = httpx.Client(timeout=options.timeout_seconds, headers={"Authorization": f"Bearer {key}"} if key else {})
 
@@ -75,8 +77,11 @@ class _Endpoint:
         parts = [texts[i : i + size] for i in range(0, len(texts), size)]
         with ThreadPoolExecutor(max_workers=self._options.concurrency) as pool:
             rows = list(pool.map(self._ask, parts))
-        if len({len(vector) for part in rows for vector in part}) > 1:
-            raise CurateError("gives embeddings of different lengths", where=self._address, hint="does it route to different models?")
+        lengths = {len(vector) for part in rows for vector in part} | ({self._dimensions} if self._dimensions is not None else set())
+        if len(lengths) > 1:
+            what = f"gives embeddings of different lengths: {', '.join(map(str, sorted(lengths)))}"
+            raise CurateError(what, where=self._address, hint="does it route to different models?")
+        self._dimensions = next(iter(lengths), None)
         return _unit(np.array([vector for part in rows for vector in part], np.float32))
 
     def _ask(self, texts: list[str]) -> list[list[float]]:

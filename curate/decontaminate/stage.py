@@ -347,7 +347,8 @@ def _proposer(folder: str, options: dict[str, Any]) -> Callable[[pa.RecordBatch,
     from curate.decontaminate.embed import open_embedder
 
     spec = msgspec.convert(options, Semantic)
-    meaning, embed = semantic.load(Path(folder) / "meaning.npz"), open_embedder(spec)
+    meaning = semantic.load(Path(folder) / "meaning.npz")
+    embed = open_embedder(spec, meaning.vectors.shape[1] if len(meaning.items) else None)
     return lambda batch, index, matches: semantic.merged(matches, semantic.propose(batch, index, meaning, embed, spec))
 
 

@@ -180,6 +180,28 @@ def test_what_may_pass_is_tried_again_and_what_cannot_says_why(monkeypatch: pyte
         assert len(seen) == 3
 
 
+def shorter(body: dict[str, Any], number: int) -> tuple[int, Any, dict[str, str]]:
+    return 200, {"data": [{"index": i, "embedding": embedding(text)[:8]} for i, text in enumerate(body["input"])]}, {}
+
+
+def test_an_endpoint_that_changes_the_length_of_its_vectors_stops_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path)
+    with serving(lambda body, number: (well if number == 1 else shorter)(body, number)) as (address, _):
+        monkeypatch.setenv("CURATE_EMBEDDINGS_BASE_URL", address)
+        assert search(tmp_path, "out", "--semantic", "m") == 1
+        assert "gives embeddings of different lengths: 8, 512" in capsys.readouterr().err
+    with serving(well) as (address, _):
+        monkeypatch.setenv("CURATE_EMBEDDINGS_BASE_URL", address)
+        assert search(tmp_path, "out", "--semantic", "m", "--action", "record") == 0
+    capsys.readouterr()
+    with serving(shorter) as (address, _):  # the items are known, and the documents are searched again
+        monkeypatch.setenv("CURATE_EMBEDDINGS_BASE_URL", address)
+        assert search(tmp_path, "out", "--semantic", "m", "--action", "span") == 1
+        assert "gives embeddings of different lengths: 8, 512" in capsys.readouterr().err
+
+
 def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for address, message in {
         "ftp://host": "not an http address",
