@@ -106,7 +106,7 @@ def _check_step(step: Step, project: Any, names: set[str]) -> list[Path]:
         from curate.rephrase.styles import style_named
 
         for style in options.styles:
-            style_named(style)
+            style_named(style).with_gates(options.gates)
         for source in options.sources:
             _one_of("sources", source, sorted(names))
         if options.into in names:

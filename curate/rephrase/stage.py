@@ -41,7 +41,7 @@ _MANNERS = ("concurrency", "timeout_seconds", "attempts", "patience_seconds", "b
 def rephrase(options: Rephrase, arguments: Arguments) -> dict[str, Manifest]:
     """Rephrase documents of the sources that `options` names; return the manifest of the new source, or nothing without an endpoint."""
     for name in options.styles:
-        style_named(name)
+        style_named(name).with_gates(options.gates)
     if endpoint(options) is None:
         arguments.say(f"rephrase: skipped, no endpoint is configured ({options.base_url_env} is not set)")
         return {}

@@ -58,9 +58,13 @@ class Style:
         return f"{_SYSTEM}\n{self.task}"
 
     def with_gates(self, gates: Gates) -> Style:
-        """Return the style with the bounds that `gates` sets in place of its own."""
+        """Return the style with the bounds that `gates` sets in place of its own. Raises SpecError when no length is within them."""
         given = {name: value for name, value in msgspec.structs.asdict(gates).items() if value is not None and name != "same_language"}
-        return Style(**{**self.__dict__, **given})
+        style = Style(**{**self.__dict__, **given})
+        if style.min_length_ratio > style.max_length_ratio:
+            what = f"min_length_ratio {style.min_length_ratio:g} is above max_length_ratio {style.max_length_ratio:g}: nothing would be kept"
+            raise SpecError(what, where="rephrase.gates", hint=f"set both; one that is not set is that of the style '{style.name}'")
+        return style
 
 
 STYLES = {

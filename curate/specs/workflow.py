@@ -124,7 +124,7 @@ class Decontaminate(Spec, frozen=True, kw_only=True):
     threshold: Share | None = None  # null: calibrated on the corpus to `false_positives`
     false_positives: Share = 1e-4  # accepted share of clean documents that match
     background_documents: Positive = 20_000  # documents of the background sample, chosen by a hash of the id: weights and threshold come from it
-    span_margin: int = 100  # for span: a cut may reach so many characters beyond the match, to the end of a line or sentence
+    span_margin: Annotated[int, Meta(ge=0)] = 100  # for span: a cut may reach so many characters beyond the match, to the end of a line or sentence
     min_characters: Positive = 200  # for span: a document with less left is dropped
     semantic: Semantic | None = None  # also look for paraphrases and translations, with embeddings
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from curate.errors import SpecError
 from curate.rephrase.gates import REASONS, clean, reject
 from curate.rephrase.split import split
 from curate.rephrase.styles import NOTHING, STYLES, style_named
@@ -194,3 +195,9 @@ def test_splitting_prefers_paragraphs_then_sentences() -> None:
     assert all(part.endswith(".") for part in split(sentences, 100))
     assert split("short", 100) == ["short"]
     assert split(" \n ", 100) == []
+
+
+@pytest.mark.parametrize("gates", [Gates(min_length_ratio=0.9, max_length_ratio=0.5), Gates(min_length_ratio=2.0), Gates(max_length_ratio=0.1)])
+def test_bounds_that_no_length_is_within_are_refused(gates: Gates) -> None:
+    with pytest.raises(SpecError, match="nothing would be kept"):
+        WIKI.with_gates(gates)

@@ -57,6 +57,13 @@ def test_a_good_spec_loads_with_every_default_filled_in(tmp_path: Path) -> None:
         ("name: demo\n", "", 1, "missing key name", "known keys: name"),
         ("name: demo\n", "name: demo\nname: again\n", 2, "key 'name' stands twice", "first on line 1"),
         ("name: demo\n", "name: demo: more\n", 1, "is not YAML", ""),
+        (
+            "together:\n",
+            "together:\n  - decontaminate: {against: [x], span_margin: -5}\n",
+            11,
+            "Expected int >= 0 at together[0].decontaminate.span_margin",
+            "",
+        ),
         ("together:\n", "together:\n  - ingest: {warc: x}\n", 1, "'ingest' cannot stand under together", "put it first in a source"),
     ],
 )
