@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.corpus import Corpus
-from curate.errors import InputError, SpecError
-from curate.tasks import Output, Task
+from curate.errors import CurateError, InputError, SpecError
+from curate.tasks import Output, Task, describe
 
 _REASON = re.compile(r"[a-z][a-z0-9_]*")
 _OPERATORS = {
@@ -74,6 +74,22 @@ class Rules:
         if len(by_id) != len(wanted):
             raise InputError(f"{len(wanted) - len(by_id)} documents share an id with another one", where="drop")
         return [by_id[key] for key in wanted]
+
+    def decide_each(self, batch: pa.RecordBatch) -> tuple[list[list[str]], dict[int, str]]:
+        """Return what `decide` does, and row → error for those on which a condition fails: they have no reasons.
+
+        A batch that fails is halved, as a condition gives for a row the same whatever other rows come with it.
+        """
+        try:
+            return self.decide(batch), {}
+        except CurateError:
+            raise
+        except Exception as error:
+            if batch.num_rows == 1:
+                return [[]], {0: describe(error)}
+        half = batch.num_rows // 2
+        (first, failed), (second, others) = self.decide_each(batch.slice(0, half)), self.decide_each(batch.slice(half))
+        return [*first, *second], failed | {half + row: error for row, error in others.items()}
 
 
 def connect() -> Any:

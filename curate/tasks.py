@@ -182,7 +182,7 @@ class Output:
                 except CurateError:
                     raise
                 except (Exception, SystemExit) as raised:
-                    error = _describe(raised)
+                    error = describe(raised)
             self._watch.at(number, BETWEEN - row - 1)
             if error is None:
                 yield item, result
@@ -434,7 +434,7 @@ def _installed(library: str) -> str:
         return "not installed"
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Say in one line what failed and where, without the values that a traceback may hold."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""

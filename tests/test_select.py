@@ -34,6 +34,13 @@ def test_an_unknown_measure_drops_nothing() -> None:
     assert Rules({"too_short": "gopher.words < 50"}, batch.schema).decide(batch) == [[]]
 
 
+def test_what_a_condition_fails_on_is_told_row_by_row() -> None:
+    batch = documents(["1", "x", "30", "4", "y"])
+    decided, failed = Rules({"large": "text::int > 3"}, batch.schema).decide_each(batch)
+    assert decided == [[], [], ["large"], ["large"], []]
+    assert {row: error.partition(":")[0] for row, error in failed.items()} == {1: "ConversionException", 4: "ConversionException"}
+
+
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=50), st.integers(0, 100))
 def test_decisions_equal_a_loop(words: list[int], threshold: int) -> None:
     batch = scored(words)

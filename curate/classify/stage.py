@@ -26,6 +26,7 @@ from curate.tasks import Output, Plan, Task, code_version
 if TYPE_CHECKING:
     from curate.workflow import Arguments
 
+_FAILED = "failed"  # the note of a training whose `where` failed on some documents
 _CODE = ("curate.classify", "curate.kernels", "curate.specs.classifier")
 
 
@@ -40,6 +41,8 @@ def classify(options: Classify, arguments: Arguments) -> dict[str, Manifest]:
     trained = complete(_training(spec, arguments, code), arguments.context, source="together", code=code)
     model = [trained.files["classifier.json"], trained.files["model.bin"]]
     arguments.say(_line(spec, trained))
+    for line in trained.notes["training"].get(_FAILED, {}).values():
+        arguments.say(f"warning: classifier {spec.name}: {line}, which are left out")
     stages = []
     for source, corpus in arguments.sources.items():
         work = [
@@ -63,12 +66,23 @@ def _training(spec: Classifier, arguments: Arguments, code: dict[str, str]) -> P
             used.append(examples.source)
             sums += [checksum for shard in corpus.shards for checksum in checksums(corpus, shard)]
         else:
-            raise SpecError(f"no source '{examples.source}'", where=f"classifier {spec.name}", hint=nearest(examples.source, list(arguments.sources)))
+            raise _unknown(examples.source, spec, arguments)
     project.fingerprints.save()
     # Paths go into the inputs, which no key covers: a moved project trains nothing again.
     inputs = [str(project.root), *(str(arguments.sources[source].folder) for source in used)]
     work = [Work("training", inputs, sums, {"sources": used})]
     return make_plan("train_classifier", "curate.classify.stage:train_task", arguments.scratch, {"spec": resolved(spec)}, code, work)
+
+
+def _unknown(source: str, spec: Classifier, arguments: Arguments) -> SpecError:
+    """Return what is said of a source that this run does not have: it may be one that is rephrased where there is an endpoint."""
+    where = f"classifier {spec.name}"
+    steps = [step.options for step in arguments.project.workflow.together if step.kind == "rephrase"]
+    skipped = next((options for options in steps if options.into == source), None)
+    if skipped is None:
+        return SpecError(f"no source '{source}'", where=where, hint=nearest(source, list(arguments.sources)))
+    what = f"no source '{source}': its rephrase step was skipped, as no endpoint is configured ({skipped.base_url_env} is not set)"
+    return SpecError(what, where=where, hint=f"set {skipped.base_url_env}, or take the examples from another source")
 
 
 def _line(spec: Classifier, trained: Manifest) -> str:
@@ -87,10 +101,17 @@ def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
     spec = msgspec.convert(options["spec"], Classifier)
     folders = dict(zip(task.options["sources"], task.inputs[1:], strict=True))
 
-    def documents(examples: Examples) -> Iterator[str]:
-        return texts_of(Corpus.open(folders[examples.source]), examples, spec.name)
+    failed: dict[str, str] = {}
 
-    record, files = train(spec, Path(task.inputs[0]), documents)
+    def documents(examples: Examples) -> Iterator[str]:
+        return texts_of(Corpus.open(folders[examples.source]), examples, spec.name, failed)
+
+    try:
+        record, files = train(spec, Path(task.inputs[0]), documents)
+    except SpecError as error:
+        if failed:
+            raise SpecError(f"{error.what}; {'; '.join(failed.values())}", where=error.where, hint=error.hint) from error
+        raise
     for name, content in files.items():
         out.path(name).write_bytes(content)
     measured = record["evaluation"]
@@ -98,10 +119,15 @@ def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
     out.note("auc_interval", measured["auc_interval"])
     out.note("num_held_out", measured["num_texts"])
     out.note("num_train", record["data"]["num_train"])
+    if failed:
+        out.note(_FAILED, failed)
 
 
-def texts_of(corpus: Corpus, examples: Examples, name: str) -> Iterator[str]:
-    """Yield the texts of the documents of `corpus` that `examples.where` holds for; all of them without one."""
+def texts_of(corpus: Corpus, examples: Examples, name: str, failed: dict[str, str]) -> Iterator[str]:
+    """Yield the texts of the documents of `corpus` that `examples.where` holds for; all of them without one.
+
+    Documents on which it fails are left out; `failed` then says, for `where`, on how many, and on which first.
+    """
     from curate.select import Rules
 
     if examples.where is None:
@@ -109,10 +135,17 @@ def texts_of(corpus: Corpus, examples: Examples, name: str) -> Iterator[str]:
             for batch in corpus.batches(shard, ["text"]):
                 yield from batch.column("text").to_pylist()
         return
+    count, first = 0, ""
     rules = Rules({"chosen": examples.where}, corpus.schema(), f"classifier {name}, source {examples.source}, where")
     for shard in corpus.shards:
         for batch in corpus.batches(shard):
-            hits = rules.decide(batch)
+            hits, errors = rules.decide_each(batch)
+            if errors:
+                first = first or batch.column("id")[min(errors)].as_py()
+                count += len(errors)
+                failed[f"{examples.source}: {examples.where}"] = (
+                    f"'{examples.where}' fails on {count:,} documents of '{examples.source}' (first: {first})"
+                )
             yield from batch.column("text").filter(pa.array([bool(hit) for hit in hits])).to_pylist()
 
 

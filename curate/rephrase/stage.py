@@ -98,7 +98,7 @@ def rephrase_shard(task: Task, options: dict[str, Any], out: Output) -> None:
     older = [folder / journal.name for folder in sorted(scratch.parent.glob("*-rephrase/answers"))]
     with Client(target, spec, options["seed"], journal, older) as client:
         for batch in corpus.batches(task.options["shard"]):
-            rows = _choose(batch, corpus, spec, options["seed"])
+            rows = _choose(batch, corpus, spec, options["seed"], out)
             if rows.num_rows:
                 made = rephrase_batch(rows, spec, client, options["seed"], language_of)
                 _write(made, rows, out)
@@ -110,17 +110,26 @@ def rephrase_shard(task: Task, options: dict[str, Any], out: Output) -> None:
         out.note(_UNANSWERED, len(failed))
 
 
-def _choose(batch: pa.RecordBatch, corpus: Corpus, spec: Rephrase, seed: int) -> pa.RecordBatch:
-    """Return the rows of `batch` that `where` holds for and that the hash chooses."""
+def _choose(batch: pa.RecordBatch, corpus: Corpus, spec: Rephrase, seed: int, out: Output) -> pa.RecordBatch:
+    """Return the rows of `batch` that the hash chooses and that `where` holds for; where it fails on one, that one is quarantined."""
     from curate.rephrase.rephrase import chosen
 
-    keep = chosen(batch.column("id").to_pylist(), spec.share, seed)
-    if spec.where is not None:
-        from curate.select import Rules
+    rows = batch.filter(pa.array(chosen(batch.column("id").to_pylist(), spec.share, seed), pa.bool_()))
+    if spec.where is None or not rows.num_rows:
+        return rows
+    from curate.select import Rules
 
-        hits = Rules({"chosen": spec.where}, corpus.schema(), "rephrase.where").decide(batch)
-        keep = [kept and bool(hit) for kept, hit in zip(keep, hits, strict=True)]
-    return batch.filter(pa.array(keep, pa.bool_()))
+    hits, failed = Rules({"chosen": spec.where}, corpus.schema(), "rephrase.where").decide_each(rows)
+    places = rows.select(["id", "url", "origin"]).to_pylist() if failed else []
+    for row, error in failed.items():
+        _quarantine(f"rephrase.where: {error}", places[row]["id"], places[row]["url"], places[row]["origin"], out)
+    return rows.filter(pa.array([bool(hit) for hit in hits], pa.bool_()))
+
+
+def _quarantine(error: str, id: str, url: str | None, origin: dict[str, Any], out: Output) -> None:
+    out.quarantine(error, id=id, url=url, **origin)
+    out.ledger.entered -= 1  # it did not enter: it was created, and failed
+    out.ledger.created += 1
 
 
 def _write(made: Rephrased, rows: pa.RecordBatch, out: Output) -> None:
@@ -147,10 +156,7 @@ def _write(made: Rephrased, rows: pa.RecordBatch, out: Output) -> None:
         ]
         out.table("dropped", pa.RecordBatch.from_pylist(table, DROPPED))
     for one in made.errors:
-        origin = origins[one["row"]]
-        out.quarantine(f"{one['reason']}: {one['detail']}", id=one["id"], url=urls[one["row"]], **origin)
-        out.ledger.entered -= 1  # it did not enter: it was created, and failed
-        out.ledger.created += 1
+        _quarantine(f"{one['reason']}: {one['detail']}", one["id"], urls[one["row"]], origins[one["row"]], out)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -25,7 +25,7 @@ from curate.errors import InputError, SpecError
 from curate.project import Fingerprints
 from curate.specs.classifier import Classifier, Examples
 from curate.specs.load import load_spec
-from curate.specs.workflow import Classify, Ingest, Step, Workflow
+from curate.specs.workflow import Classify, Ingest, Rephrase, Step, Workflow
 from curate.workflow import Arguments, Project
 
 REPOSITORY = Path(__file__).parents[2]
@@ -365,3 +365,27 @@ def test_examples_from_a_source_of_the_run(arguments: Arguments, root: Path) -> 
     with pytest.raises(SpecError, match="no source 'cod'") as caught:
         classify(Classify(classifier="quality"), arguments)
     assert "did you mean 'code'" in caught.value.hint
+
+
+def test_a_condition_that_fails_on_a_document_leaves_it_out_and_says_so(arguments: Arguments, root: Path) -> None:
+    path = root / "classifiers" / "quality.yaml"
+    corpus = arguments.sources["code"]
+    one = next(corpus.batches("00000")).column("id")[7].as_py()
+
+    def train(where: str) -> None:
+        path.write_text(SPEC.replace("{jsonl: labels/*.jsonl, equals: {label: good}}", f'{{source: code, where: "{where}"}}'))
+        classify(Classify(classifier="quality"), arguments)
+
+    with pytest.raises(SpecError, match=r"too few, .*; 'text::int > 5' fails on 30 documents of 'code' \(first: [0-9a-f]{32}\)"):
+        train("text::int > 5")
+    train(f"case when id = '{one}' then text::int else 1 end = 1")
+    assert json.loads((arguments.scratch / "classifier.json").read_text())["data"]["num_positive"] == 29
+    assert any(f"fails on 1 documents of 'code' (first: {one}), which are left out" in line for line in arguments.say.__self__)
+
+
+def test_a_source_that_was_not_rephrased_is_told_from_a_typing_error(arguments: Arguments, root: Path) -> None:
+    (root / "classifiers" / "quality.yaml").write_text(SPEC.replace("{jsonl: labels/*.jsonl, equals: {label: good}}", "{source: told}"))
+    workflow = msgspec.structs.replace(arguments.project.workflow, together=[Step(rephrase=Rephrase(model="m", into="told"))])
+    arguments = msgspec.structs.replace(arguments, project=msgspec.structs.replace(arguments.project, workflow=workflow))
+    with pytest.raises(SpecError, match=r"its rephrase step was skipped, .*CURATE_LLM_BASE_URL is not set"):
+        classify(Classify(classifier="quality"), arguments)

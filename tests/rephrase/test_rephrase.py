@@ -23,7 +23,7 @@ from curate.project import Fingerprints
 from curate.rephrase.client import Client
 from curate.rephrase.rephrase import Rephrased, chosen, rephrase, styles_for
 from curate.rephrase.stage import rephrase as rephrase_step
-from curate.specs.workflow import Gates, Ingest, Rephrase, Step, Workflow
+from curate.specs.workflow import Budget, Gates, Ingest, Rephrase, Step, Workflow
 from curate.workflow import Arguments, Project, Run
 
 WORDS = ("harbor", "timber", "captain", "anchor", "lantern", "voyage", "merchant", "island", "compass", "current", "storm", "bridge", "canal")
@@ -226,7 +226,7 @@ def test_the_step_writes_a_source_with_a_balanced_ledger(arguments: Arguments, m
         assert rephrase_step(options(where="length(text) > 100"), arguments)["rephrased"] == manifest  # nothing to do
         assert len(server.requests) == asked
         # Other gates decide anew over the same answers; only what was never answered is asked for again.
-        rephrase_step(options(where="length(text) > 100", gates=Gates(max_length_ratio=0.1)), arguments)
+        rephrase_step(options(where="length(text) > 100", gates=Gates(min_length_ratio=0.0, max_length_ratio=0.1)), arguments)
         assert len(server.requests) == asked + 1
     everything = b"".join(path.read_bytes() for path in arguments.project.run.rglob("*") if path.is_file())
     assert b"sk-hidden-9" not in everything
@@ -356,6 +356,20 @@ def test_a_step_more_pays_for_nothing_and_leaves_one_version(tmp_path: Path, mon
         whole_run(tmp_path)
         assert len(read(folder / "told/02-rephrase")) == 40
         assert len(server.requests) == 40
+
+
+def test_a_document_on_which_the_condition_fails_is_quarantined(arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = read(arguments.sources["web"].folder)[7]["id"]
+    spec = options(where=f"case when id = '{odd}' then text::int else 1 end = 1")
+    arguments = msgspec.structs.replace(arguments, context=msgspec.structs.replace(arguments.context, budget=Budget(max_share=0.5)))
+    with serving(good) as server:
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        ledger = rephrase_step(spec, arguments)["rephrased"].ledger
+    assert (ledger.entered, ledger.created, ledger.kept, ledger.errored) == (0, 12, 11, 1)
+    (error,) = pq.read_table(arguments.project.run / "rephrased/02-rephrase/errors").to_pylist()
+    assert error["id"] == odd
+    assert error["error"].startswith("rephrase.where: ConversionException: ")
+    assert error["file"] == "6.warc.gz"
 
 
 def test_two_steps_are_deduplicated_together_and_have_sources_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
