@@ -220,8 +220,16 @@ def _has_answer(block: Block, index: Index, item: int, found: Alignment, piece: 
     begins = (keys[:room] == answer.hashes[0]) & (values[:room] == answer.values[0])
     return any(
         bool((keys[at : at + size] == answer.hashes).all() and (values[at : at + size] == answer.values).all())
+        and not (size == 1 and _in_a_name(block, found.last + 1 + at))
         for at in np.flatnonzero(begins).tolist()
     )
+
+
+def _in_a_name(block: Block, token: int) -> bool:
+    """Whether a token is the end of a word with a hyphen, as the number of K-12 is."""
+    begin = int(block.stream.starts[token])
+    before = bytes(block.stream.data[max(0, begin - 2) : begin])
+    return before[-1:] == b"-" and before[:1].isalpha()
 
 
 def _settled(hits: list[Hit], index: Index) -> list[Hit]:

@@ -178,6 +178,11 @@ def test_the_answer_is_reported_only_where_it_stands(index: Index) -> None:
     assert found(index, QUESTIONS[1] + " The answer is 63.")[0]["channels"] == ["question"]
 
 
+def test_a_number_that_is_a_part_of_a_name_is_no_answer(index: Index) -> None:
+    for text, channels in ((f"{QUESTIONS[1]} A B-62 flies.", ["question"]), (f"{QUESTIONS[1]} -62", ["question", "answer"])):
+        assert [match["channels"] for match in found(index, text)] == [channels]
+
+
 @pytest.mark.parametrize("style", ["{}. {}", "({}) {}", "{}) {}", "- {1}", "**{}.** {}"])
 def test_option_formats_and_orders(index: Index, style: str) -> None:
     options = ["the stars", "a glass lens", "a magnetic needle", "a tame falcon"]
