@@ -154,8 +154,10 @@ def _check_output(output: Path, sources: dict[str, Corpus]) -> None:
     for folder in (output, *output.parents):
         if (folder / "run.json").is_file():
             raise SpecError(f"--output cannot lie in a run: {folder}", where=str(output), hint=hint)
-    if (output / "manifest.json").is_file() and read_manifest(output).stage != "report_matches":
-        raise SpecError("--output is a corpus", where=str(output), hint=hint)
+    written = {output: "report_matches"} | {output / "sources" / source: "decontaminate" for source in sources}
+    for folder, stage in written.items():
+        if (folder / "manifest.json").is_file() and read_manifest(folder).stage != stage:
+            raise SpecError(f"--output would write over a corpus: {folder}", where=str(output), hint=hint)
 
 
 def _sources(folders: list[Path]) -> dict[str, Corpus]:

@@ -96,10 +96,10 @@ def test_what_an_earlier_search_wrote_for_other_sources_goes(home: Path, capsys:
     assert "this one does not search 'books'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("output", ["mine/corpus", "mine", "mine/corpus/found", "mine/other", "run", "run/web/found"])
+@pytest.mark.parametrize("output", ["mine/corpus", "mine", "mine/corpus/found", "mine/other", "theirs", "run", "run/web/found"])
 def test_an_output_is_written_over_no_corpus_and_no_run(home: Path, output: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("corpus", "other"):
-        write_corpus(home / "mine" / name, {"a": [documents([prose(random.Random(1), 120)])]})
+    for name in ("mine/corpus", "mine/other", "theirs/sources/web"):
+        write_corpus(home / name, {"a": [documents([prose(random.Random(1), 120)])]})
     (home / "run").mkdir(exist_ok=True)
     (home / "run/run.json").write_text("{}")
     before = sorted(home.rglob("*"))
