@@ -361,7 +361,7 @@ def test_a_step_more_pays_for_nothing_and_leaves_one_version(tmp_path: Path, mon
 def test_a_document_on_which_the_condition_fails_is_quarantined(arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
     odd = read(arguments.sources["web"].folder)[7]["id"]
     spec = options(where=f"case when id = '{odd}' then text::int else 1 end = 1")
-    arguments = msgspec.structs.replace(arguments, context=msgspec.structs.replace(arguments.context, budget=Budget(max_share=0.5)))
+    arguments = msgspec.structs.replace(arguments, context=Context(Inline(), budget=Budget(max_share=0.5)))
     with serving(good) as server:
         monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
         ledger = rephrase_step(spec, arguments)["rephrased"].ledger
