@@ -122,7 +122,8 @@ def _check_names(constraints: Constraints, leaves: Mapping[str, list[str]], trai
             raise SpecError(f"constraints name the group '{group}', which no source is in", where="constraints.groups", hint=hint)
     if constraints.max_synthetic is not None and not any(trait.synthetic for trait in traits.values()):
         hint = "sources: {NAME: {synthetic: true, …}}, or leave max_synthetic out"
-        raise SpecError("it limits nothing: no source is marked as synthetic", where="constraints.max_synthetic", hint=hint)
+        what = f"it limits nothing: none of {', '.join(sorted(leaves))} is marked as synthetic"
+        raise SpecError(what, where="constraints.max_synthetic", hint=hint)
 
 
 def _mark(names: Sequence[str], members: Sequence[str]) -> Array:

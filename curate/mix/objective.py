@@ -23,7 +23,8 @@ Array = NDArray[np.float64]
 Fits = Mapping[str, Fit]  # suite → its fit, or B fits
 Evaluate = Callable[[Array], tuple[float, Array]]  # mix → value to be minimized, gradient
 FLOOR = 1e-6  # of a share, inside logarithms
-DIGITS = 6  # to which two mixes are the same
+LEAST_ERROR = 1e-12  # of laws, which may be exact where a score never changes
+DIGITS = 3  # to which two mixes are the same, as published tables have them
 
 
 class Problem(msgspec.Struct, frozen=True, dict=True):
@@ -128,9 +129,9 @@ def best_chance(problem: Problem, fits: Fits, refits: Fits, error: float) -> Eva
         away, turn = divergence(problem, w)
         gain, climb = float(base[0] - value[0]) - problem.pull * away, -slope[0] - problem.pull * turn
         gains = bases - values
-        apart = gains - gains.mean()
-        spread = float(np.sqrt(np.mean(apart**2) + error**2))
-        widen = -(apart @ slopes) / len(apart) / spread
+        off = gains - gains.mean()
+        spread = float(np.sqrt(np.mean(off**2) + error**2))
+        widen = -(off @ slopes) / len(off) / spread
         return -gain * error / spread, -error * (climb / spread - gain / spread**2 * widen)
 
     return evaluate
@@ -142,4 +143,4 @@ def law_error(problem: Problem) -> float:
     The noise between repeated runs is not taken off: these have other seeds, while the runs of a swarm have the same and differ by less.
     """
     together = sum(scale * problem.laws[suite].residuals for suite, scale in problem.scales.items())
-    return float(np.sqrt(np.mean(np.square(together))))
+    return float(max(np.sqrt(np.mean(np.square(together))), LEAST_ERROR))

@@ -223,9 +223,9 @@ def _gains(problem: Problem, refits: Fits, mixes: Array, rival: Array) -> tuple[
     """Return the gains of mixes [mixes, sources] over `rival` that all runs show, [mixes], and what they may be, [RESAMPLES · runs, mixes].
 
     Resamples say how far the gain that all runs show would move in another swarm. Each is taken with the leave-one-out error of every run, that of
-    all suites together, as the error of the law at a mix: in units of what the law thinks of its uncertainty, so that a run in a far corner does
-    not speak for mixes in the middle. A mix that lies nearer to its rival than runs to each other shares most of that error with it: what is left
-    falls as the root of the distance, which takes no law to be smooth.
+    all suites together, as the error of the law at a mix (bits that it costs more than predicted are gain that is lost): in units of what the law
+    thinks of its uncertainty, so that a run in a far corner does not speak for mixes in the middle. A mix that lies nearer to its rival than runs
+    to each other shares that error with it: what is left is in proportion to the distance, as where scores are smooth.
     """
     both = np.vstack([rival, mixes])
     drawn, full = relative_bits(problem, refits, both), relative_bits(problem, full_fits(problem), both)[0]
@@ -234,14 +234,15 @@ def _gains(problem: Problem, refits: Fits, mixes: Array, rival: Array) -> tuple[
     for suite, scale in problem.scales.items():
         fitted = problem.laws[suite]
         error += scale * np.outer(fitted.residuals / fitted.scales, fitted.scale_at(mixes))
-    error *= np.sqrt(np.minimum(1.0, apart(mixes, rival) / max(problem.usual_distance, SAME)))
-    draws = gains + (moved - moved.mean(0))[:, None] + error
+    error *= np.minimum(1.0, apart(mixes, rival) / max(problem.usual_distance, SAME))
+    draws = gains + (moved - moved.mean(0))[:, None] - error
     return gains, draws.reshape(-1, len(mixes))
 
 
 def _chance(problem: Problem, refits: Fits, w: Array, curse: float) -> float:
-    """Return how likely `w` beats the natural mix: the share of what its gain may be that is above the winner's curse."""
-    return float(np.mean(_gains(problem, refits, w[None], problem.natural)[1] > curse))
+    """Return how likely `w` beats the natural mix: the share of what its gain may be that is above the winner's curse. No mix beats itself."""
+    draws = _gains(problem, refits, w[None], problem.natural)[1]
+    return 0.0 if apart(w[None], problem.natural) < SAME else float(np.mean(draws > curse))
 
 
 def _predictions(problem: Problem, weights: Array, uniform: Array) -> dict[str, dict[str, float]]:

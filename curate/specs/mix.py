@@ -25,7 +25,7 @@ from curate.specs.workflow import Positive, Share
 NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 Name = Annotated[str, Meta(pattern=rf"^{NAME}\Z")]
 Label = Annotated[str, Meta(pattern=r"^[^\W_][^\x00-\x1f\x7f]*\Z")]  # what check_own tells from a Name, in words
-Column = Annotated[str, Meta(min_length=1)]  # of somebody else's table: it names nothing on disk
+Column = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f\x85\u2028\u2029]+\Z")]  # of somebody else's table: any name of one line
 Seed = Annotated[int, Meta(ge=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
 AboveZero = Annotated[float, Meta(gt=0)]
