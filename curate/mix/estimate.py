@@ -70,7 +70,7 @@ def estimate(spec_file: Path) -> dict[str, Any]:
     }
     planned = [{"run": run["run"], "weights": run["weights"], "seed": run["seed"]} for run in runs]
     natural = as_mix(setting, baseline(setting)[0])
-    return {"summary": {what: value for what, value in summary.items() if value}, "natural": natural, "runs": planned}
+    return {"summary": {what: value for what, value in summary.items() if value not in ("", {})}, "natural": natural, "runs": planned}
 
 
 def _measured(suites: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:

@@ -146,18 +146,20 @@ def _spec_lines(changed: list[dict[str, Any]] | None) -> list[str]:
         return ["  spec: which keys is not known, as an older version wrote one of the two"]
     lines = []
     for row in changed[:MOST_KEYS]:
-        old, new = _number(row["before"]), _number(row["after"])
-        short = _shortened(old), _shortened(new)
-        old, new = short if short[0] != short[1] else (old, new)
+        old, new = _differing(_number(row["before"]), _number(row["after"]))
         lines.append(f"  spec: {row['key']}: {old} → {new}")
     return lines + ([f"  spec: {len(changed) - MOST_KEYS} more keys, which --json names"] if len(changed) > MOST_KEYS else [])
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT // 2]}…{text[-MOST_TEXT // 2 + 1 :]}"
+def _differing(old: str, new: str) -> tuple[str, str]:
+    """Return two values as one line of a table can hold them: where they are long, from a little before they begin to differ."""
+    alike = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    begin = max(0, alike - MOST_TEXT // 2) if max(len(old), len(new)) > MOST_TEXT else 0
+    first, second = ("…" * (begin > 0) + text[begin : begin + MOST_TEXT] + "…" * (len(text) > begin + MOST_TEXT) for text in (old, new))
+    return first, second
 
 
 def _number(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) and value.isprintable() else json.dumps(value, ensure_ascii=False)

@@ -93,7 +93,7 @@ def load_suite(name: str, spec: Mapping[str, Any], encoder: Encoder) -> Suite:
 
 
 def measure_suite(name: str, spec: Mapping[str, Any]) -> dict[str, int]:
-    """Return {items, bytes} of what is scored of a suite, without tokenizing it, which takes most of the time. Raises what `load_suite` does."""
+    """Return {items, bytes of their right answers} of a suite, without tokenizing it, which takes most of the time. Raises what `load_suite` does."""
     sizes = [len((item.joint + item.texts[item.gold]).encode()) for _, _, item in _items(name, spec)]
     return {"items": len(sizes), "bytes": sum(sizes)}
 

@@ -42,7 +42,7 @@ def read_result(folder: Path) -> Any:
 
 def print_plan(found: dict[str, Any]) -> None:
     """Print what a mix would train."""
-    print_table(["what", "how much"], [[name, _told(name, value)] for name, value in found["summary"].items()])
+    print_table(["what", "how much"], [[name, _told(name, value)] for name, value in found["summary"].items() if value])
 
 
 def _told(name: str, value: Any) -> Any:

@@ -42,7 +42,10 @@ def test_limits_of_single_sources_that_exclude_each_other_are_named() -> None:
         limits_of(constraints(wbe=SourceLimits()), TOKENS, 1_000_000)
     with pytest.raises(SpecError, match=r"constraints name the group 'science', which no source is in\nhint: give sources"):
         limits_of(Constraints(groups={"science": GroupLimits(min=0.1)}), TOKENS, 1_000_000)
-    with pytest.raises(SpecError, match=r"constraints.max_synthetic: it limits nothing: none of code, math, papers, web is marked as synthetic\nhint: .*synthetic: true"):
+    with pytest.raises(
+        SpecError,
+        match=r"constraints.max_synthetic: it limits nothing: none of code, math, papers, web is marked as synthetic\nhint: .*synthetic: true",
+    ):
         limits_of(Constraints(max_synthetic=0.2), TOKENS, 1_000_000)
     with pytest.raises(SpecError, match=r"no tokens in math"):
         natural_weights({**TOKENS, "math": 0})

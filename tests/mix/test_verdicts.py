@@ -314,6 +314,11 @@ def test_the_difference_of_two_mixes_names_the_keys_of_the_spec_that_changed(tmp
     ]
     assert max(map(len, lines)) < 100
     assert diff_mixes(read_solved(first), read_solved(first))["spec"] == []
+    many, note = [f"runs/shard-{i:03d}" for i in range(200)], "of two\nlines"
+    one, other = ({"sources": {"b": names}, "description": words} for names, words in ((many, "a"), ([*many[:90], "runs/new", *many[90:]], note)))
+    told = diff_lines(diff_mixes(*(solved({"a": 1.0}, spec=spec, made_from={"spec": words}) for spec, words in ((one, "1"), (other, "2")))))
+    assert [line for line in told if "sources.b" in line and "runs/new" in line and len(line) < 120]
+    assert '  spec: description: a → "of two\\nlines"' in told
     older = solved({"a": 0.3, "b": 0.7})
     assert "which keys is not known" in diff_lines(diff_mixes(older, read_solved(first)))[-1]
 
