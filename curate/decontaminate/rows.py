@@ -22,6 +22,8 @@ from curate.specs.benchmarks import Fields
 MAX_LINE_BYTES = 64_000_000
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 MMLU_COLUMNS = ["question", "A", "B", "C", "D", "answer"]  # of the original CSV files, which have no header
+# Lists of objects that one item may have.
+_OF_AN_ITEM = {"choices", "options", "endings", "mc1_targets", "mc2_targets", "context_options", "answer", "answers", "target", "targets"}
 Row = dict[str, Any]
 
 
@@ -82,7 +84,7 @@ def _json(file: IO[bytes], fields: Fields) -> Iterator[tuple[int, Row | str]]:
         return
     if isinstance(data, dict):
         lists = [value for value in data.values() if isinstance(value, list) and value and all(isinstance(v, dict) for v in value)]
-        data = lists[0] if len(lists) == 1 and len(data) <= 4 and not _is_item(data, fields) else [data]
+        data = lists[0] if len(lists) == 1 and len(data) <= 4 and not _is_item(data, lists[0], fields) else [data]
     if not isinstance(data, list):
         yield 1, "is not a list of objects"
         return
@@ -92,7 +94,12 @@ def _json(file: IO[bytes], fields: Fields) -> Iterator[tuple[int, Row | str]]:
         yield number, row if isinstance(row, dict) else "is not a JSON object"
 
 
-def _is_item(row: Row, fields: Fields) -> bool:
+def _is_item(row: Row, objects: list[Row], fields: Fields) -> bool:
+    """Whether `row`, which holds the list `objects`, is an item: one has choices or answers there. What else has a prompt or a context holds items."""
+    key = next(key for key, value in row.items() if value is objects)
+    given = {path.split(".")[0] for path in (fields.choices, fields.answer) if path}
+    if key not in given and key.strip().lower().replace(" ", "_") not in _OF_AN_ITEM:
+        return False
     try:
         channels_of(row, fields)
     except (ValueError, RecursionError):

@@ -172,6 +172,28 @@ def test_a_json_file_that_is_one_item_keeps_its_question(tmp_path: Path) -> None
         assert item.channels == {"question": "How is a fraction halved?", "choices": "in two\nin three", "answer": "in two"}
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        {"code": 200, "message": "ok", "data": ...}, {"prompt": "Answer the question.", "examples": ...}, {"input": "exam.pdf", "output": ...},
+        {"context": "A passage.", "qas": ...}, {"article": "A passage.", "questions": ...}, {"solution": "by hand", "question": ...},
+    ],
+)  # fmt: skip
+def test_an_object_around_items_is_no_item_whatever_its_other_keys_are(tmp_path: Path, around: dict[str, Any]) -> None:
+    rows = [{"question": f"How is the fraction {n} halved?", "answer": "by two"} for n in range(20)]
+    (tmp_path / "around.json").write_text(json.dumps({key: rows if value is ... else value for key, value in around.items()}))
+    assert len(items_of(tmp_path, file="around.json").items) == 20
+
+
+@pytest.mark.parametrize("key", ["choices", "Options", "endings", "answers", "targets", "offered"])
+def test_a_list_of_choices_or_answers_makes_an_item(tmp_path: Path, key: str) -> None:
+    row = {"question": "How is a fraction halved?", key: [{"text": "by two"}, {"text": "by three"}]}
+    (tmp_path / "own.json").write_text(json.dumps(row))
+    fields = {"fields": {"choices": "offered"}} if key == "offered" else {}
+    (item,) = items_of(tmp_path, file="own.json", **fields).items
+    assert item.channels["question"] == "How is a fraction halved?"
+
+
 def test_the_original_mmlu_files_have_no_header(tmp_path: Path) -> None:
     (tmp_path / "anatomy_test.csv").write_text('"Which, then?",p,q,r,s,D\nWhat?,a,b,c,d,A\n')
     items = items_of(tmp_path, file="*.csv").items
