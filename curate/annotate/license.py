@@ -22,12 +22,15 @@ from curate.annotate.columns import mapping_at, metas_of, string_at, strings_of,
 RANK = ("source", "json-ld", "meta", "link", "a", "footer", "body")
 
 # Claims are read as words: lower case, one space between, punctuation left out, so that "CC BY (NC)" is "cc by nc".
-# Behind kind and version a real link has a country, the page, and what a browser adds; whatever else stands there may restrict the license.
+# Behind kind and version a real link has a country, the page, and what a browser or a sentence adds; whatever else stands there may
+# restrict the license, unless it is restricted already.
+_HOST = r"(?:[^\s,;<>\"'()\[\]]*[/.])?(?<![\w-])creativecommons\.org/"
 _URL = re.compile(
-    r"(?:[^\s,;<>\"'()\[\]]*[/.])?(?<![\w-])creativecommons\.org/(licenses|publicdomain)/((?:cc0|[a-z_+/-])*)(\d\.\d)?"
-    r"(?:/+(?:(?!by|n[cd]|sa)[a-z]{2}|igo|scotland))?(?:/+(?:deed|legalcode|rdf)[a-z._-]*)?/*(?:[?#][^\s,;<>\"'()\[\]]*)?[.:!]*"
-    r"(?=[\s,;<>\"'()\[\]]|$)"
+    _HOST + r"(licenses|publicdomain)/((?:cc0|[a-z_+/-])*)(\d(?:\.\d)?)?"
+    r"(?:/+(?:(?!by|n[cd]|sa)[a-z]{2}|igo|scotland))?(?:/+(?:deed|legalcode|rdf)[a-z._-]*(?:419)?)?/*(?:[?#][^\s,;<>\"'()\[\]]*)?"
+    r"[.:!*|}`”“»«’‘。、]*(?=[\s,;<>\"'()\[\]]|$)"
 )
+_RESTRICTED_URL = re.compile(_HOST + r"(licenses)/([a-z_+/-]*(?<![a-z])n[cd](?![a-z])[a-z_+/-]*)(\d\.\d)?[^\s,;<>\"'()\[\]]*")
 _WORD = re.compile(r"[a-z]+|\d+(?:\.\d+)*|[^\s\-_/()\[\]{}<>,;:.+&|\"'!*#=?~]")
 _PARTS = {"BY": r"by|attribution", "NC": r"nc|non ?commercial", "ND": r"nd|no ?deriv(?:s|atives?)?(?: works)?", "SA": r"sa|share ?alike"}
 _PART = f"(?:{'|'.join(_PARTS.values())})"
@@ -134,7 +137,7 @@ def _words(claim: str) -> str:
     """Return a claim as words with one space between, the URL of a Creative Commons license as its short name."""
     text = unicodedata.normalize("NFKC", unquote(claim)).lower()
     text = "".join("-" if unicodedata.category(c) == "Pd" else c for c in text if unicodedata.category(c) != "Cf")
-    return " ".join(_WORD.findall(_URL.sub(_short_name, text)))
+    return " ".join(_WORD.findall(_RESTRICTED_URL.sub(_short_name, _URL.sub(_short_name, text))))
 
 
 def _short_name(url: re.Match[str]) -> str:

@@ -96,6 +96,9 @@ def test_licenses_by_url_and_name(claim: str, name: str | None) -> None:
         ("https://creativecommons.org/licenses/by/4.0-nc/", None), ("https://creativecommons.org/licenses/by/2.0/nc-nd/", None),
         ("https://creativecommons.org/licenses/by/2.0/us/nc/", None), ("https://creativecommons.org/licenses/by/4.0.nc", None),
         ("https://notcreativecommons.org/licenses/by/4.0/", None), ("https://not-creativecommons.org/licenses/by/4.0/", None),
+        *((f"https://creativecommons.org/licenses/by-nc/4.0/{tail}", "CC-BY-NC-4.0") for tail in ("foo", "88x31.png", "us/foo.html", "”", "&sa=D", "deed/en", "*x")),
+        *((f"https://creativecommons.org/licenses/by/4.0/{tail}", None) for tail in ("foo", "*nc", "”nc", "|nc/", "deed.es_419nc", "deed.es_42")),
+        ("https://creativecommons.org/licenses/by-nd_nc/foo", "CC-BY-NC-ND"), ("https://notcreativecommons.org/licenses/by-nc/4.0/foo", None),
         ("CC BY 4.0 " + " " * 490 + "for schools", None), ("GPL-2.0 WITH Classpath-exception-2.0", "GPL"),
     ],
 )  # fmt: skip
@@ -116,6 +119,8 @@ def test_what_may_restrict_a_license_is_not_overlooked(claim: str, name: str | N
         ("https://creativecommons.org/licenses/by/3.0/igo/deed.en_US", "CC-BY-3.0"), ("https://creativecommons.org/licenses/by/2.5/scotland/", "CC-BY-2.5"),
         ("https://web.archive.org/web/2014/http://creativecommons.org/licenses/by-sa/3.0/deed.en", "CC-BY-SA-3.0"),
         ("https://creativecommons.org/licenses/by/4.0/.", "CC-BY-4.0"), ("http://www.creativecommons.org/licenses/by/4.0/#x", "CC-BY-4.0"),
+        *((f"https://creativecommons.org/licenses/by/4.0/{tail}", "CC-BY-4.0") for tail in ("”", "”.", "»", "’", "`", "*", "}", "|", "。", "、", "deed.es_419")),
+        ("“https://creativecommons.org/licenses/by/4.0/”", "CC-BY-4.0"), ("https://creativecommons.org/licenses/by-sa/4/", "CC-BY-SA-4.0"),
         ("https%3A%2F%2Fcreativecommons.org%2Flicenses%2Fby%2F4.0%2F", "CC-BY-4.0"), ("https://creativecommons.org/publicdomain/zero/1.0/deed.no", "CC0-1.0"),
     ],
 )  # fmt: skip
