@@ -106,17 +106,17 @@ def label_files(examples: Examples, root: Path) -> list[Path]:
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number, object) of a JSON-lines file; .gz, .bz2 and .zst are unpacked. Raises InputError with the line."""
-    number = 0
     try:
         with pa.input_stream(str(path), compression="detect") as stream, pa.BufferedInputStream(stream, 1 << 16) as file:
             for number, line in enumerate(_split(file), 1):
                 if line.strip():
-                    row = json.loads(line)
+                    try:
+                        row = json.loads(line)
+                    except (ValueError, RecursionError) as error:
+                        raise InputError(f"is not JSON: {error}", where=f"{path}:{number}") from error
                     if not isinstance(row, dict):
                         raise InputError("is not a JSON object", where=f"{path}:{number}")
                     yield number, row
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"is not JSON: {error}", where=f"{path}:{number}") from error
     except OSError as error:
         raise InputError(f"cannot be read: {error}", where=str(path)) from error
 

@@ -12,7 +12,7 @@ the same number whatever batch it comes in.
 from __future__ import annotations
 
 import hashlib
-import math
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,9 +164,7 @@ def score_command(folder: Path, file: Path, text: str = "text", name: str | None
         if taken:
             hint = "put the scores into an object of another name: --name quality"
             raise InputError(f"has a field '{taken[0]}' already", where=f"{file}:{number}", hint=hint)
-        if not _is_finite(row):
-            hint = "it would come out as null; write it as text, or leave it out"
-            raise InputError("holds a number that is none (NaN), or too large to be read", where=f"{file}:{number}", hint=hint)
+        _check_writable(row, f"{file}:{number}")
         waiting.append(row)
         if len(waiting) == _ROWS_AT_ONCE:
             yield from _scored(waiting, text, model, name)
@@ -174,11 +172,15 @@ def score_command(folder: Path, file: Path, text: str = "text", name: str | None
     yield from _scored(waiting, text, model, name)
 
 
-def _is_finite(value: Any) -> bool:
-    """Whether a JSON value can be written again as it was read: 1e400 is read as infinity, for which JSON has no word."""
-    if isinstance(value, dict | list):
-        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or math.isfinite(value)
+def _check_writable(row: dict[str, Any], where: str) -> None:
+    """Raise InputError where a row cannot be written again as it was read: 1e400 is read as infinity, for which JSON has no word."""
+    try:
+        json.dumps(row, allow_nan=False)
+    except ValueError as error:
+        hint = "it would come out as null; write it as text, or leave it out"
+        raise InputError("holds a number that is none (NaN), or too large to be read", where=where, hint=hint) from error
+    except RecursionError as error:
+        raise InputError("is nested too deep to be written again", where=where) from error
 
 
 def _scored(rows: list[dict[str, Any]], text: str, model: Model, name: str | None) -> Iterator[dict[str, Any]]:

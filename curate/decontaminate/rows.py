@@ -95,7 +95,7 @@ def _json(file: IO[bytes], fields: Fields) -> Iterator[tuple[int, Row | str]]:
 
 
 def _is_item(row: Row, objects: list[Row], fields: Fields) -> bool:
-    """Whether `row`, which holds the list `objects`, is an item: one has choices or answers there. What else has a prompt or a context holds items."""
+    """Whether `row` is an item: one has choices or answers in its list `objects`. What else has a prompt or a passage holds items."""
     key = next(key for key, value in row.items() if value is objects)
     given = {path.split(".")[0] for path in (fields.choices, fields.answer) if path}
     if key not in given and key.strip().lower().replace(" ", "_") not in _OF_AN_ITEM:

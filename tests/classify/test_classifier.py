@@ -287,6 +287,18 @@ def test_a_number_that_cannot_be_written_again_is_refused(root: Path, number: st
         list(score_command(root / "out", root / "odd.jsonl"))
 
 
+def test_a_line_may_be_nested_deep_and_one_that_is_too_deep_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_command(root / "classifiers" / "quality.yaml", root, root / "out")
+    command = ["classifier", "score", str(root / "out"), str(root / "deep.jsonl")]
+    for depth, code in ((500, 0), *((depth, None) for depth in range(900, 1000, 7)), (100_000, 3)):
+        nested = "[" * depth + "]" * depth
+        (root / "deep.jsonl").write_text(f'{{"text": "some words", "x": {nested}}}\n')
+        found = main(command)
+        assert found in ((0, 3) if code is None else (code,))
+        said = capsys.readouterr()
+        assert nested in said.out if found == 0 else "deep.jsonl:1: is n" in said.err
+
+
 def test_a_folder_that_holds_something_else_is_not_written_into(root: Path) -> None:
     spec = root / "classifiers" / "quality.yaml"
     (root / "README.md").write_text("mine")
