@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,7 +30,9 @@ _OPERATORS = {
     "COMPARE_LESSTHAN": "<", "COMPARE_LESSTHANOREQUALTO": "<=", "COMPARE_GREATERTHAN": ">", "COMPARE_GREATERTHANOREQUALTO": ">=",
     "COMPARE_EQUAL": "=", "COMPARE_NOTEQUAL": "<>", "COMPARE_DISTINCT_FROM": "is distinct from", "COMPARE_NOT_DISTINCT_FROM": "is not distinct from",
 }  # fmt: skip
+_DESCRIBED = 16  # so many of the failures in a batch are looked into, each with a query of its own
 _TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_Row = TypeVar("_Row")
 
 
 class Rules:
@@ -58,28 +60,27 @@ class Rules:
                 raise SpecError(f"is a {kind}, not a condition: {condition}", where=f"{where}.{reason}", hint="compare it with something")
         # Names of our own, by position: a reason may be named as a column is.
         self._hits = [f"hit {i}" for i in range(len(rules))]
-        hits = [f'coalesce(({condition}\n), false) AS "{hit}"' for hit, condition in zip(self._hits, rules.values(), strict=True)]
-        self._query = f"SELECT {', '.join(['id AS document', *hits])} FROM documents"
+        hits = [(f"coalesce(({condition}\n), false)", hit) for hit, condition in zip(self._hits, rules.values(), strict=True)]
+        self._query, self._trying = (
+            f"SELECT {', '.join(['id AS document', *columns])} FROM documents"
+            for columns in ([f'{value} AS "{hit}"' for value, hit in hits], [f'TRY({value}) AS "{hit}"' for value, hit in hits])
+        )
 
     def decide(self, batch: pa.RecordBatch) -> list[list[str]]:
         """Return, for each row of `batch`, all the reasons to drop it, in the order of the spec; [] keeps it."""
         self._connection.register("documents", pa.Table.from_batches([batch]))
         table = self._connection.execute(self._query).fetchnumpy()
-        ids, hits = table["document"].tolist(), [table[hit].tolist() for hit in self._hits]
+        hits = [table[hit].tolist() for hit in self._hits]
         rows = [[reason for reason, hit in zip(self._reasons, row, strict=True) if hit] for row in zip(*hits, strict=True)]
-        wanted = batch.column("id").to_pylist()
-        if ids == wanted:
-            return rows
-        by_id = dict(zip(ids, rows, strict=True))
-        if len(by_id) != len(wanted):
-            raise InputError(f"{len(wanted) - len(by_id)} documents share an id with another one", where="drop")
-        return [by_id[key] for key in wanted]
+        return _in_order(table["document"].tolist(), rows, batch)
 
     def decide_each(self, batch: pa.RecordBatch) -> tuple[list[list[str]], dict[int, str]]:
         """Return what `decide` does, and row → error for those on which a condition fails: they have no reasons.
 
-        A batch that fails is halved, as a condition gives for a row the same whatever other rows come with it.
+        Where many fail, the first are described, and the others by the first of them.
         """
+        import duckdb
+
         try:
             return self.decide(batch), {}
         except CurateError:
@@ -87,9 +88,39 @@ class Rules:
         except Exception as error:
             if batch.num_rows == 1:
                 return [[]], {0: describe(error)}
+        try:
+            self._connection.register("documents", pa.Table.from_batches([batch]))
+            found = self._connection.execute(self._trying).fetchall()
+        except duckdb.Error:
+            return self._decide_halves(batch)  # what TRY does not catch
+        hits = _in_order([key for key, *_ in found], [row for _, *row in found], batch)
+        rows = [[reason for reason, hit in zip(self._reasons, row, strict=True) if hit] for row in hits]
+        failed: dict[int, str] = {}
+        for i in (i for i, row in enumerate(hits) if None in row):
+            if len(failed) < _DESCRIBED:
+                (rows[i],), errors = self.decide_each(batch.slice(i, 1))
+                if errors:
+                    failed[i] = errors[0]
+            else:
+                rows[i], failed[i] = [], f"fails, perhaps as another document did: {next(iter(failed.values()))}"
+        return rows, failed
+
+    def _decide_halves(self, batch: pa.RecordBatch) -> tuple[list[list[str]], dict[int, str]]:
+        """A condition gives for a row the same whatever other rows come with it, so a batch that fails may be halved."""
         half = batch.num_rows // 2
         (first, failed), (second, others) = self.decide_each(batch.slice(0, half)), self.decide_each(batch.slice(half))
         return [*first, *second], failed | {half + row: error for row, error in others.items()}
+
+
+def _in_order(ids: list[str], rows: list[_Row], batch: pa.RecordBatch) -> list[_Row]:
+    """Return `rows`, which are of the documents `ids`, in the order of `batch`."""
+    wanted = batch.column("id").to_pylist()
+    if ids == wanted:
+        return rows
+    by_id = dict(zip(ids, rows, strict=True))
+    if len(by_id) != len(wanted):
+        raise InputError(f"{len(wanted) - len(by_id)} documents share an id with another one", where="drop")
+    return [by_id[key] for key in wanted]
 
 
 def connect() -> Any:

@@ -41,6 +41,22 @@ def test_what_a_condition_fails_on_is_told_row_by_row() -> None:
     assert {row: error.partition(":")[0] for row, error in failed.items()} == {1: "ConversionException", 4: "ConversionException"}
 
 
+def test_a_condition_that_fails_on_every_row_asks_for_few_of_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = documents([str(i) if i % 10 == 0 else f"x{i}" for i in range(1000)])
+    rules = Rules({"large": "text::int >= 500", "any": "length(text) > 3"}, batch.schema)
+    asked: list[int] = []
+    decide = rules.decide
+    monkeypatch.setattr(rules, "decide", lambda rows: asked.append(rows.num_rows) or decide(rows))
+    decided, failed = rules.decide_each(batch)
+    assert asked[0] == 1000
+    assert len(asked) < 20
+    assert decided == [["large"] if i % 10 == 0 and i >= 500 else [] for i in range(1000)]
+    assert sorted(failed) == [i for i in range(1000) if i % 10]
+    assert "Could not convert string 'x2'" in failed[2]
+    assert failed[999].startswith("fails, perhaps as another document did: ConversionException: ")
+    assert "'x1'" in failed[999]
+
+
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=50), st.integers(0, 100))
 def test_decisions_equal_a_loop(words: list[int], threshold: int) -> None:
     batch = scored(words)
