@@ -91,7 +91,7 @@ def check_budget(ledger: Ledger, budget: Budget, where: str, errors: str) -> Non
     held = ledger.in_damaged()
     entered = ledger.entered + ledger.created - ledger.damaged + held
     failed = ledger.errored - ledger.damaged + held
-    allowed = max(budget.max_documents, int(budget.max_share * entered))
+    allowed = allowed_failures(budget, entered)
     lost = ledger.damaged_bytes > 0 and ledger.entered + ledger.created == ledger.damaged and budget.max_share < 1
     if failed > allowed or lost:
         hint = f"see {errors}; raise errors.max_share or errors.max_documents in the workflow to go on without them"
@@ -102,6 +102,11 @@ def check_budget(ledger: Ledger, budget: Budget, where: str, errors: str) -> Non
             what = f"no document could be read; {describe_damage(ledger)}"
             hint = f"see {errors}; mend these files or leave them out, or set errors.max_share to 1 to go on without them"
         raise BudgetError(what + _most_frequent(errors), where=where, hint=hint)
+
+
+def allowed_failures(budget: Budget, num_documents: int) -> int:
+    """Return how many of so many documents may fail."""
+    return max(budget.max_documents, int(budget.max_share * num_documents))
 
 
 def _most_frequent(errors: str) -> str:

@@ -15,9 +15,11 @@ import msgspec
 import pyarrow as pa
 
 from curate.classify.labels import label_files, load_classifier
+from curate.console import counted
 from curate.corpus import Corpus, Manifest
 from curate.engine import StagePlan, Work, checksums, complete, complete_all, make_plan, shard_work
-from curate.errors import SpecError
+from curate.errors import BudgetError, SpecError
+from curate.ledger import allowed_failures
 from curate.specs.classifier import Classifier, Examples
 from curate.specs.load import nearest, resolved
 from curate.specs.workflow import Classify
@@ -41,8 +43,14 @@ def classify(options: Classify, arguments: Arguments) -> dict[str, Manifest]:
     trained = complete(_training(spec, arguments, code), arguments.context, source="together", code=code)
     model = [trained.files["classifier.json"], trained.files["model.bin"]]
     arguments.say(_line(spec, trained))
-    for line in trained.notes["training"].get(_FAILED, {}).values():
-        arguments.say(f"warning: classifier {spec.name}: {line}, which are left out")
+    for failures in trained.notes["training"].get(_FAILED, {}).values():
+        allowed = allowed_failures(arguments.context.budget, failures["asked"])
+        if failures["failed"] > allowed:
+            hint = "mend the condition; or raise errors.max_share or errors.max_documents in the workflow to train without these documents"
+            what = f"{_told(failures)} of {failures['asked']:,}; the spec allows {allowed:,}; the first error: {failures['error']}"
+            raise BudgetError(what, where=f"classifier {spec.name}", hint=hint)
+        left = "which is left out" if failures["failed"] == 1 else "which are left out"
+        arguments.say(f"warning: classifier {spec.name}: {_told(failures)}, {left}")
     stages = []
     for source, corpus in arguments.sources.items():
         work = [
@@ -94,6 +102,12 @@ def _line(spec: Classifier, trained: Manifest) -> str:
     )
 
 
+def _told(failures: dict[str, Any]) -> str:
+    """Say on how many documents a `where` failed."""
+    documents = counted(failures["failed"], "document")
+    return f"'{failures['where']}' fails on {documents} of '{failures['source']}' (first: {failures['first']})"
+
+
 def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
     """Task function: train one classifier. Writes its files and no documents. `inputs`: the project's root, then corpora."""
     from curate.classify.model import train
@@ -101,7 +115,7 @@ def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
     spec = msgspec.convert(options["spec"], Classifier)
     folders = dict(zip(task.options["sources"], task.inputs[1:], strict=True))
 
-    failed: dict[str, str] = {}
+    failed: dict[str, dict[str, Any]] = {}
 
     def documents(examples: Examples) -> Iterator[str]:
         return texts_of(Corpus.open(folders[examples.source]), examples, spec.name, failed)
@@ -110,7 +124,7 @@ def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
         record, files = train(spec, Path(task.inputs[0]), documents)
     except SpecError as error:
         if failed:
-            raise SpecError(f"{error.what}; {'; '.join(failed.values())}", where=error.where, hint=error.hint) from error
+            raise SpecError(f"{error.what}; {'; '.join(map(_told, failed.values()))}", where=error.where, hint=error.hint) from error
         raise
     for name, content in files.items():
         out.path(name).write_bytes(content)
@@ -123,10 +137,10 @@ def train_task(task: Task, options: dict[str, Any], out: Output) -> None:
         out.note(_FAILED, failed)
 
 
-def texts_of(corpus: Corpus, examples: Examples, name: str, failed: dict[str, str]) -> Iterator[str]:
+def texts_of(corpus: Corpus, examples: Examples, name: str, failed: dict[str, dict[str, Any]]) -> Iterator[str]:
     """Yield the texts of the documents of `corpus` that `examples.where` holds for; all of them without one.
 
-    Documents on which it fails are left out; `failed` then says, for `where`, on how many, and on which first.
+    Documents on which it fails are left out; `failed` then says, for source and `where`, on how many of how many, and on which first.
     """
     from curate.select import Rules
 
@@ -135,17 +149,18 @@ def texts_of(corpus: Corpus, examples: Examples, name: str, failed: dict[str, st
             for batch in corpus.batches(shard, ["text"]):
                 yield from batch.column("text").to_pylist()
         return
-    count, first = 0, ""
     rules = Rules({"chosen": examples.where}, corpus.schema(), f"classifier {name}, source {examples.source}, where")
+    failures: dict[str, Any] = {"where": examples.where, "source": examples.source, "asked": 0, "failed": 0}
     for shard in corpus.shards:
         for batch in corpus.batches(shard):
             hits, errors = rules.decide_each(batch)
+            failures["asked"] += batch.num_rows
             if errors:
-                first = first or batch.column("id")[min(errors)].as_py()
-                count += len(errors)
-                failed[f"{examples.source}: {examples.where}"] = (
-                    f"'{examples.where}' fails on {count:,} documents of '{examples.source}' (first: {first})"
-                )
+                row = min(errors)
+                failures = {"first": batch.column("id")[row].as_py(), "error": errors[row]} | failures
+                failures["failed"] += len(errors)
+            if failures["failed"]:
+                failed[f"{examples.source}: {examples.where}"] = failures
             yield from batch.column("text").filter(pa.array([bool(hit) for hit in hits])).to_pylist()
 
 

@@ -21,11 +21,11 @@ from curate.classify.stage import classify
 from curate.cli import main
 from curate.corpus import Corpus, verify
 from curate.engine import Context, Inline
-from curate.errors import InputError, SpecError
+from curate.errors import BudgetError, InputError, SpecError
 from curate.project import Fingerprints
 from curate.specs.classifier import Classifier, Examples
 from curate.specs.load import load_spec
-from curate.specs.workflow import Classify, Ingest, Rephrase, Step, Workflow
+from curate.specs.workflow import Budget, Classify, Ingest, Rephrase, Step, Workflow
 from curate.workflow import Arguments, Project
 
 REPOSITORY = Path(__file__).parents[2]
@@ -392,7 +392,21 @@ def test_a_condition_that_fails_on_a_document_leaves_it_out_and_says_so(argument
         train("text::int > 5")
     train(f"case when id = '{one}' then text::int else 1 end = 1")
     assert json.loads((arguments.scratch / "classifier.json").read_text())["data"]["num_positive"] == 29
-    assert any(f"fails on 1 documents of 'code' (first: {one}), which are left out" in line for line in arguments.say.__self__)
+    assert any(f"fails on 1 document of 'code' (first: {one}), which is left out" in line for line in arguments.say.__self__)
+
+
+def test_a_condition_that_fails_on_too_many_documents_stops_the_run(arguments: Arguments, root: Path) -> None:
+    path, texts = root / "classifiers" / "quality.yaml", [f"def f{i}(value): return value + {i}" for i in range(80)]
+    where = "case when text like 'def f1%' then text::int = 1 else true end"
+    path.write_text(SPEC.replace("{jsonl: labels/*.jsonl, equals: {label: good}}", f'{{source: code, where: "{where}"}}'))
+    corpus = write_corpus(root / "more", {"00000": [documents(texts[:40], "code"), documents(texts[40:], "code", file="b")]}, "code")
+    arguments = msgspec.structs.replace(arguments, sources=arguments.sources | {"code": corpus})
+    for _ in range(2):  # that it was trained already forgives nothing
+        with pytest.raises(BudgetError, match=r"fails on 11 documents of 'code' .* of 80; the spec allows 10; the first error: Conversion"):
+            classify(Classify(classifier="quality"), arguments)
+    context = msgspec.structs.replace(arguments.context, budget=Budget(max_documents=11))
+    classify(Classify(classifier="quality"), msgspec.structs.replace(arguments, context=context))
+    assert json.loads((arguments.scratch / "classifier.json").read_text())["data"]["num_positive"] == 69
 
 
 def test_a_source_that_was_not_rephrased_is_told_from_a_typing_error(arguments: Arguments, root: Path) -> None:
