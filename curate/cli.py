@@ -19,6 +19,7 @@ from typing import Any
 
 from curate import __version__
 from curate.errors import CurateError
+from curate.verbs import number_of_workers
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     verb = _verb(verbs, "run", run, "run a workflow, or bring an earlier run of it up to date", "curate run workflows/quickstart.yaml --workers 8")
     verb.add_argument("spec", type=Path, help="a workflow spec")
     workers = "worker processes (default: one per core; 0: none, in this process)"
-    verb.add_argument("--workers", type=_workers, default=os.cpu_count() or 1, help=workers)
+    verb.add_argument("--workers", type=number_of_workers, default=os.cpu_count() or 1, help=workers)
     verb.add_argument("--retry-failed", action="store_true", help="do the tasks with quarantined documents again, once their cause is mended")
     verb.add_argument("--quiet", action="store_true", help="print the funnel only")
 
@@ -144,13 +145,6 @@ def _example(command: str) -> str:
 
 def _json(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--json", action="store_true", help="print the same as JSON, for programs")
-
-
-def _workers(text: str) -> int:
-    number = int(text) if text.isdecimal() and len(text) < 5 else -1
-    if not 0 <= number <= 1024:
-        raise argparse.ArgumentTypeError(f"invalid number of processes '{text}': a whole number between 0 and 1024")
-    return number
 
 
 def init(arguments: argparse.Namespace) -> None:

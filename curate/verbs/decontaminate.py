@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from curate.verbs import number_of_workers
+
 if TYPE_CHECKING:
     from curate.corpus import Corpus
 
@@ -41,9 +43,8 @@ def add(verbs: Any, verb: Verb) -> None:
     semantic = "also propose paraphrases with this embedding model, of the endpoint in CURATE_EMBEDDINGS_BASE_URL; says first what it costs"
     one.add_argument("--semantic", metavar="MODEL", help=semantic)
     one.add_argument("--fail-over", type=_share, metavar="SHARE", help="exit with 1 when more than this share of a benchmark's items is found: 0.1%%")
-    one.add_argument(
-        "--workers", type=_workers, default=os.cpu_count() or 1, help="worker processes (default: one per core; 0: none, in this process)"
-    )
+    workers = "worker processes (default: one per core; 0: none, in this process)"
+    one.add_argument("--workers", type=number_of_workers, default=os.cpu_count() or 1, help=workers)
     one.add_argument("--json", action="store_true", help="print the summary, or the differences, as JSON")
 
 
@@ -52,13 +53,6 @@ def _share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError("a share between 0 and 1, or a percentage")
     return value
-
-
-def _workers(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 1024:
-        raise argparse.ArgumentTypeError("between 0 and 1024")
-    return number
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -99,8 +93,9 @@ def _search(arguments: argparse.Namespace, output: Path) -> None:
     from curate.specs.workflow import Decontaminate, Semantic, Workflow
     from curate.workflow import Arguments, Project
 
-    sources = _sources(arguments.corpus)
-    _check_output(output, sources)
+    opened = _sources(arguments.corpus)
+    _check_output(output, opened)
+    sources = {source: corpus for source, corpus in opened.items() if corpus.manifest.rows}
     with locked(output):
         spec, names = _benchmarks(arguments, output)
         semantic = Semantic(model=arguments.semantic) if arguments.semantic else None
@@ -143,6 +138,8 @@ def _check_output(output: Path, sources: dict[str, Corpus]) -> None:
     """Raise SpecError where a search would write over a corpus or a run: it removes what it did not write itself."""
     from curate.corpus import read_manifest
     from curate.errors import SpecError
+    from curate.strangers import decoded
+    from curate.workflow import RunState
 
     hint = "name a folder of its own for --output"
     for opened in sources.values():
@@ -152,7 +149,7 @@ def _check_output(output: Path, sources: dict[str, Corpus]) -> None:
                 raise SpecError(f"--output cannot be, hold or lie in the corpus that is searched: {corpus.folder}", where=str(output), hint=hint)
             corpus = corpus.base
     for folder in (output, *output.parents):
-        if (folder / "run.json").is_file():
+        if (folder / "run.json").is_file() and decoded(folder / "run.json", RunState) is not None:
             raise SpecError(f"--output cannot lie in a run: {folder}", where=str(output), hint=hint)
     written = {output: "report_matches"} | {output / "sources" / source: "decontaminate" for source in sources}
     for folder, stage in written.items():
@@ -161,20 +158,27 @@ def _check_output(output: Path, sources: dict[str, Corpus]) -> None:
 
 
 def _sources(folders: list[Path]) -> dict[str, Corpus]:
-    """Open the corpora, by source. Raises InputError when two are of one source, or when there is nothing to search in one."""
+    """Open the corpora, by source, and name those without documents. Raises InputError when two are of one source, or there is nothing to search."""
+    from curate.console import say
     from curate.corpus import Corpus
     from curate.errors import InputError
 
+    hint = "name the folder of a stage of one source, such as runs/demo/web/04-dedup; a search with --action record keeps no documents"
     sources: dict[str, Corpus] = {}
+    empty: list[Path] = []
     for folder in folders:
         corpus = Corpus.open(folder.resolve())
-        # No documents hold no items: it would pass as clean.
-        if not corpus.manifest.rows or "text" not in corpus.schema().names:
-            hint = "name the folder of a stage of one source, such as runs/demo/web/04-dedup; a search with --action record keeps no documents"
-            raise InputError("holds no documents to search", where=str(folder), hint=hint)
+        if not corpus.manifest.rows:
+            empty.append(folder)
+        elif "text" not in corpus.schema().names:
+            raise InputError("has no column 'text' to search", where=str(folder), hint=hint)
         if corpus.manifest.source in sources:
             raise InputError(f"two corpora are of the source '{corpus.manifest.source}'", where=str(folder), hint="search them one after the other")
         sources[corpus.manifest.source] = corpus
+    if len(empty) == len(sources):  # no documents hold no items: it would pass as clean
+        raise InputError("holds no documents to search", where=", ".join(map(str, empty)), hint=hint)
+    for folder in empty:
+        say(f"warning: {folder} holds no documents to search")
     return sources
 
 

@@ -101,7 +101,7 @@ def test_an_output_is_written_over_no_corpus_and_no_run(home: Path, output: str,
     for name in ("mine/corpus", "mine/other", "theirs/sources/web"):
         write_corpus(home / name, {"a": [documents([prose(random.Random(1), 120)])]})
     (home / "run").mkdir(exist_ok=True)
-    (home / "run/run.json").write_text("{}")
+    write_json(home / "run/run.json", RunState("r", "", {}))
     before = sorted(home.rglob("*"))
     assert search(home, "mine/corpus", output) == 2
     assert "--output" in capsys.readouterr().err
@@ -116,6 +116,29 @@ def test_no_documents_are_not_clean(home: Path, capsys: pytest.CaptureFixture[st
     for corpus in ("none", "empty", "ci", "ci/sources/web"):
         assert search(home, corpus, "unsearched", "--action", "record", "--fail-over", "0.1%") == 3
         assert "holds no documents to search" in capsys.readouterr().err
+
+
+def test_an_empty_corpus_beside_another_is_named_and_the_other_is_searched(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_corpus(home / "nobooks", {}, source="books")
+    against = ["--against", str(home / "sums.jsonl"), "--workers", "0"]
+    assert main(["decontaminate", str(home / "nobooks"), str(home / "corpus"), *against, "--output", str(home / "beside")]) == 0
+    said = capsys.readouterr()
+    assert "1 of 21" in said.out
+    assert "nobooks holds no documents to search" in said.err
+    assert [path.name for path in (home / "beside/sources").iterdir()] == ["web"]
+
+
+def test_a_run_json_of_another_program_makes_no_run(home: Path) -> None:
+    (home / "tool").mkdir()
+    (home / "tool/run.json").write_text('{"name": "mine"}')
+    assert search(home, "corpus", "tool/out") == 0
+
+
+def test_a_wrong_number_of_workers_is_named(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (["decontaminate", str(home / "corpus")], ["run", "w.yaml"]):
+        with pytest.raises(SystemExit):
+            main([*verb, "--workers", "many"])
+        assert "'many': a whole number between 0 and 1024" in capsys.readouterr().err
 
 
 def test_verify_reads_a_search_with_the_corpora_that_it_cleaned(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
