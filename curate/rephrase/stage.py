@@ -94,8 +94,10 @@ def rephrase_shard(task: Task, options: dict[str, Any], out: Output) -> None:
     out.empty(SCHEMA)
     failed: list[str] = []
     journal = scratch.parent / "answers" / spec.into / f"{task.name}.jsonl"
-    # Runs before 2026-11-27 kept them with the step; in these folders they stay, since several steps may have had the number.
-    older = [folder / journal.name for folder in sorted(scratch.parent.glob("*-rephrase/answers"))]
+    # Of this source under another name, whose requests are the same; and runs before 2026-11-27 kept them with the step. They stay where they
+    # are, since several steps may have had the number, and another source may be made of them.
+    folders = [folder for pattern in ("answers/*", "*-rephrase/answers") for folder in sorted(scratch.parent.glob(pattern))]
+    older = [folder / journal.name for folder in folders if folder != journal.parent]
     with Client(target, spec, options["seed"], journal, older) as client:
         for batch in corpus.batches(task.options["shard"]):
             rows = _choose(batch, corpus, spec, options["seed"], out)

@@ -323,6 +323,19 @@ def test_answers_do_not_depend_on_the_number_of_the_step(arguments: Arguments, m
     assert told[0] == told[1] == told[2]
 
 
+def test_a_renamed_source_asks_for_nothing_again(arguments: Arguments, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = msgspec.structs.replace(arguments, context=Context(Inline()))
+    with serving(good) as server:
+        monkeypatch.setenv("CURATE_LLM_BASE_URL", server.address)
+        for into in ("rephrased", "wiki", "rephrased"):
+            rephrase_step(options(into=into), arguments)
+        assert len(server.requests) == 12
+    files = [sorted((arguments.project.run / into / arguments.scratch.name).glob("*.parquet")) for into in ("rephrased", "wiki")]
+    texts = [[text for path in paths for text in pq.read_table(path)["text"].to_pylist()] for paths in files]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) > 0
+
+
 # ── a whole run ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
