@@ -36,6 +36,8 @@ from curate.specs.load import resolved
 
 SCORE = pa.struct([("score", pa.float64()), ("raw", pa.float64())])
 _ROWS_AT_ONCE = 1024
+_FIRST = "model.bin"  # of the files, as they are written; classifier.json comes last
+_FILES = {_FIRST, "held_out.parquet", "README.md", "classifier.json"}
 
 
 class Scorer(Protocol):
@@ -126,9 +128,12 @@ def load(folder: Path) -> Model:
 def train_command(spec: Path, root: Path, target: Path) -> dict[str, Any]:
     """`curate classifier train`: train the classifier of a spec file on its label files into the folder `target`; return the record.
 
-    Raises SpecError when the folder holds anything but a classifier, of which files of the same names may be.
+    Raises SpecError when the folder holds anything but a classifier, of which files of the same names may be; what a training that was
+    killed has left is written over.
     """
-    if target.is_dir() and any(target.iterdir()) and not (target / "classifier.json").is_file():
+    names = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    is_cut_short = _FIRST in names and names <= _FILES  # a model card alone may be somebody's README.md
+    if names and not is_cut_short and not (target / "classifier.json").is_file():
         hint = "name a folder of its own for --output: a model card is written there as README.md"
         raise SpecError("is not empty, and holds no classifier", where=str(target), hint=hint)
     record, files = train(load_classifier(spec, root), root)

@@ -310,6 +310,22 @@ def test_a_folder_that_holds_something_else_is_not_written_into(root: Path) -> N
     train_command(spec, root, root / "out")
 
 
+def test_a_training_that_was_killed_while_it_wrote_is_done_again(root: Path) -> None:
+    spec, out = root / "classifiers" / "quality.yaml", root / "out"
+    train_command(spec, root, out)
+    (out / "classifier.json").unlink()
+    (out / "model.bin").write_bytes(b"cut")
+    train_command(spec, root, out)
+    load(out)
+    for names in (["README.md"], ["model.bin", "mine"]):
+        for path in out.iterdir():
+            path.unlink()
+        for name in names:
+            (out / name).write_text("mine")
+        with pytest.raises(SpecError, match="is not empty, and holds no classifier"):
+            train_command(spec, root, out)
+
+
 def test_what_a_line_had_is_still_there(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train_command(root / "classifiers" / "quality.yaml", root, root / "out")
     line = r'{"text":"some words","title":"\ud800 half","score":7}'
