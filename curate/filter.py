@@ -156,7 +156,7 @@ def plan(step: dict[str, dict[str, Any]] | str, corpus: Corpus, source: str, tar
     content: list[str] = []
     if not theirs:
         checked = checked_options(name, find(name, {}, beside, "filter"), options, beside)
-        content = [*(sha256_of(file) for file in sources(name, beside)), *contents_of(checked)]
+        content = [*(sha256_of(file) for file in sources(name, beside)), *contents_of(checked, options)]
     inputs = [str(corpus.folder), str(beside)]
     work = [Work(name, inputs, [*checksums(corpus, name), *content], {}, shard.rows) for name, shard in corpus.shards.items()]
     settings: dict[str, Any] = {"block": name, "options": options}

@@ -18,7 +18,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -177,17 +177,19 @@ def _path(folder: Path, kind: type, value: Any) -> Any:
     return path
 
 
-def contents_of(options: Any) -> list[str]:
+def contents_of(options: Mapping[str, Any], written: Collection[str]) -> list[str]:
     """Return what stands for the files that checked options name, in lists and folders too, in a stage's key.
 
-    That is the checksum of each, after its name where it lies in a folder that is named. A default may name what is not there.
+    That is the checksum of each, after its name where it lies in a folder that is named. Of the defaults, those not `written` in the spec,
+    only files that are there count: a folder may be one that the function writes to, a cache, and what is missing may become one.
     """
+    named = _paths_in({option: value for option, value in options.items() if option in written})
     contents = []
-    for path in sorted(_paths_in(options)):
+    for path in sorted(named | {path for path in _paths_in(options) if path.is_file()}):
         if path.is_dir():
             contents += [part for file in _files_in(path) for part in (file.relative_to(path).as_posix(), sha256_of(file))]
         else:
-            contents.append(sha256_of(path) if path.exists() else "no such file")
+            contents.append(sha256_of(path))
     return contents
 
 

@@ -302,7 +302,7 @@ def prepare(project: Project, say: Any) -> None:
     target = resolve(step.into, project.root, project.beside)
     function = find_function(step.call, {}, project.beside, "function")
     options = checked_options(step.call, function, step.options, project.beside)
-    code = [*(sha256_of(file) for file in sources(step.call, project.beside)), *contents_of(options)]
+    code = [*(sha256_of(file) for file in sources(step.call, project.beside)), *contents_of(options, step.options)]
     key = hash_of(step.call, step.options, code)
     marker, begun, old = target / ".prepared.json", target / ".preparing", target.with_name(f".{target.name}.curate-old")
     # Whenever this is killed, either the marker tells the truth, or `.preparing` says that the folder is ours to clear.

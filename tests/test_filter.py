@@ -170,6 +170,22 @@ def test_what_lies_in_folders_and_the_files_of_defaults_are_in_the_key(tmp_path:
     assert key(tmp_path, corpus, step) == seen[-1]
 
 
+def test_a_folder_that_a_default_names_is_not_in_the_key_unless_the_spec_names_it(tmp_path: Path) -> None:
+    """It may be one that the function writes to."""
+    (tmp_path / "steps.py").write_text(
+        "from pathlib import Path\ndef f(batch, *, cache: Path = Path(__file__).parent / 'cache'):\n    return [True] * batch.num_rows\n"
+    )
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["x"])]})
+    alone, named = {"./steps.py:f": {}}, {"./steps.py:f": {"cache": "cache"}}
+    before = key(tmp_path, corpus, alone)
+    (tmp_path / "cache").mkdir()
+    assert key(tmp_path, corpus, alone) == before
+    empty = key(tmp_path, corpus, named)
+    (tmp_path / "cache/a").write_text("a")
+    assert key(tmp_path, corpus, alone) == before
+    assert key(tmp_path, corpus, named) != empty
+
+
 @pytest.mark.parametrize("lazily", [False, True])
 def test_a_function_imports_what_lies_beside_it_here_and_in_workers(tmp_path: Path, context: Context, lazily: bool) -> None:
     (tmp_path / "inner").mkdir()

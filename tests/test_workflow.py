@@ -567,6 +567,17 @@ def test_a_changed_file_that_a_default_names_prepares_again(project: Path) -> No
         assert (project / "input/a.txt").read_text() == words
 
 
+def test_a_cache_that_a_default_names_does_not_prepare_again(project: Path) -> None:
+    (project / "workflows/demo.yaml").write_text(PREPARE.replace(", options: {n: 1}", ""))
+    code = "from pathlib import Path\ndef fill(folder, cache: Path = Path(__file__).with_name('cache')):\n    cache.mkdir(exist_ok=True)\n"
+    (project / "workflows/prepare.py").write_text(f"{code}    (cache / 'seen').touch()\n    (folder / 'a.txt').write_text('some')\n")
+    prepared(project)
+    (project / "workflows/cache/later").touch()
+    (project / "input/mark.txt").touch()
+    prepared(project)
+    assert (project / "input/mark.txt").exists()
+
+
 def test_a_folder_of_someone_else_is_not_cleared(project: Path) -> None:
     (project / "workflows/demo.yaml").write_text(PREPARE.replace("into: input", "into: data"))
     (project / "workflows/prepare.py").write_text("def fill(folder, n: int):\n    ...\n")

@@ -39,7 +39,7 @@ def validate(name: str, options: Mapping[str, Any], folder: Path | None = None) 
 
 def contents(name: str, options: Mapping[str, Any], folder: Path | None = None) -> list[str]:
     """Return what stands for the files that an annotator's result depends on: those that its options name, and the user's own code."""
-    return [sha256_of(file) for file in sources(name, folder)] + contents_of(validate(name, options, folder))
+    return [sha256_of(file) for file in sources(name, folder)] + contents_of(validate(name, options, folder), options)
 
 
 def annotate(batch: pa.RecordBatch, name: str, options: Mapping[str, Any] | None = None, folder: Path | None = None) -> pa.StructArray:
