@@ -2,7 +2,8 @@
 
 The spec's `columns` says which fields become columns; all others, and the row's own `id`, go to `meta`. A line or row that
 cannot be read costs only itself; a compressed file that breaks off costs what comes after the break, and says so. A line that holds
-many documents (an array, objects without line ends) counts as so many, and a long one that is noise as what its bytes may have held.
+many documents (an array, objects without line ends) counts as so many, a long one that is noise as what its bytes may have held, and a long
+one that begins a single document as one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ _MAX_LINE_BYTES = 256 << 20  # a text column's batch holds less than 2 GB
 _ROWS_WITHOUT_TEXT = 100  # after so many rows without it, the text field's name must be wrong
 _TOO_LONG = "line is too long"
 _LONG_LINE_BYTES = 1 << 17  # noise of this length may have been many documents
+_CONTROLS_IN_NOISE = 1e-3  # of its characters; text has almost none
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+_BEGINS_OBJECT = re.compile(r'\s*\{\s*"')
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BATCH_ROWS = 256
 _BATCH_BYTES = 64 << 20
@@ -43,6 +48,7 @@ def read_jsonl(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Sk
             return
         blank, rows, found, bad, end, broken = 0, 0, False, 0, 0, False
         long: list[Unreadable] = []
+        held: Record | None = None
         for offset, size, line, error in _lines(chunks_of(stored)):
             end = offset + size
             if not error and (not line or line.isspace()):
@@ -52,17 +58,26 @@ def read_jsonl(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Sk
             if broken:
                 item: Record | Unreadable = _broken(offset, size, error, bad, stored)
             else:
-                item = _unreadable(offset, size, error) if error else _line(offset, line, options.columns)
-            if isinstance(item, Unreadable):
-                bad += size
-                if item.documents is None and not broken:
+                item = Unreadable(offset, size, error, None) if error else _line(offset, line, options.columns)
+            if held is not None and (line or not broken):
+                yield held
+                held = None
+            if isinstance(item, Unreadable) and not broken:
+                bad += size if item.documents in (None, 1) else 0  # several are documents that were counted, and no noise
+                if item.documents is None:
                     long.append(item)
                     continue
             if isinstance(item, Record) and not found:
                 rows, found = rows + 1, item.dropped != "no_text_field"
                 if rows == _ROWS_WITHOUT_TEXT and not found:
                     raise _missing(path, options.columns.text, sorted(item.meta))
+                if offset == 0 and not found and _inside(item, options.columns.text):
+                    held = item  # whether it is one object around all documents, what follows tells
+                    continue
             yield item
+        if held is not None:
+            error = "one object around all documents, where one per line is read"
+            yield Unreadable(held.offset, held.length, error, _inside(held, options.columns.text))
         for item in long:
             item.stored = 0 if broken else stored.size * item.length // end  # where the stream broke, its error counts them
             yield item
@@ -128,40 +143,35 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[tuple[int, int, bytes, str]]:
 def _broken(offset: int, size: int, error: str, bad: int, stored: Stored) -> Unreadable:
     """Tell of all that was lost where the stream broke.
 
-    That is what follows, and of what came before the share that is in unreadable lines, this one and `bad` bytes of others: inflate
-    often notices damage only at the checksum, after megabytes of noise.
+    That is what follows, and of what came before the share that is in this line and in `bad` bytes of others that may be noise:
+    inflate often notices damage only at the checksum, after megabytes of noise.
     """
     return Unreadable(offset, size, error, None, stored.size - stored.done + stored.done * (bad + size) // max(offset + size, 1))
-
-
-def _unreadable(offset: int, size: int, error: str, documents: int = 1) -> Unreadable:
-    """Tell of a line that holds no document that can be read: `documents` are known to be in it, and nobody knows how many in a long one."""
-    return Unreadable(offset, size, error, None if documents == 1 and size > _LONG_LINE_BYTES else documents)
 
 
 def _line(offset: int, line: bytes, columns: Columns) -> Record | Unreadable:
     data = line.removeprefix(b"\xef\xbb\xbf") if offset == 0 else line
     try:
-        text = data.decode("utf-8")
+        text, error = data.decode("utf-8"), ""
     except UnicodeDecodeError:
-        return _unreadable(offset, len(line), "invalid UTF-8")
+        text, error = data.decode("utf-8", "replace"), "invalid UTF-8"
     try:
         row = json.loads(text)
     except (ValueError, RecursionError):
-        objects = _objects_in(text)
+        objects, end = _objects_in(text)
         several = "CR line ends, where LF is read" if "\r" in text.strip() else "several objects on one line, where one is read"
-        return _unreadable(offset, len(line), several if objects > 1 else "invalid JSON", max(objects, 1))
+        left = text[end:] if objects else text
+        known = len(left.encode("utf-8", "replace")) <= _LONG_LINE_BYTES or (not objects and _is_one(text, columns.text))
+        return Unreadable(offset, len(line), error or (several if objects > 1 else "invalid JSON"), max(objects, 1) if known else None)
     if isinstance(row, dict):
-        inside = 0 if offset or columns.text in row else max((_with_text(value, columns.text) for value in row.values()), default=0)
-        if not inside:
-            return _record(offset, len(line), row, columns)
-        return _unreadable(offset, len(line), "one object around all documents, where one per line is read", inside)
+        return Unreadable(offset, len(line), error) if error else _record(offset, len(line), row, columns)
     objects = sum(isinstance(item, dict) for item in row) if isinstance(row, list) else 0
-    return _unreadable(offset, len(line), "a JSON array, where one object per line is read" if objects else "not a JSON object", max(objects, 1))
+    error = error or ("a JSON array, where one object per line is read" if objects else "not a JSON object")
+    return Unreadable(offset, len(line), error, objects or (None if len(line) > _LONG_LINE_BYTES else 1))
 
 
-def _objects_in(text: str) -> int:
-    """Return how many JSON objects stand one after another at the beginning of `text`."""
+def _objects_in(text: str) -> tuple[int, int]:
+    """Return how many JSON objects stand one after another at the beginning of `text`, and where what cannot be read begins."""
     decoder, count, at = json.JSONDecoder(), 0, 0
     while match := _SPACE.match(text, at):
         try:
@@ -169,12 +179,21 @@ def _objects_in(text: str) -> int:
         except (ValueError, RecursionError):
             break
         count += isinstance(value, dict)
-    return count
+    return count, at
 
 
-def _with_text(value: Any, name: str) -> int:
-    """Return how many objects with the text field a list holds."""
-    return sum(isinstance(item, dict) and name in item for item in value) if isinstance(value, list) else 0
+def _is_one(text: str, name: str) -> bool:
+    """Tell whether a line that is no JSON held one document: it begins an object, and has the text field once at most, and no noise."""
+    if not _BEGINS_OBJECT.match(text) or len(_CONTROLS.findall(text)) > _CONTROLS_IN_NOISE * len(text):
+        return False
+    field = re.compile(rf"(?<!\\){re.escape(json.dumps(name, ensure_ascii=False))}\s*:")  # within a string, quotes have a backslash
+    return sum(1 for _ in islice(field.finditer(text), 2)) < 2
+
+
+def _inside(record: Record, name: str) -> int:
+    """Return how many objects with the text field a list in a row without it holds."""
+    lists = [value for value in record.meta.values() if isinstance(value, list)]
+    return max((sum(isinstance(item, dict) and name in item for item in items) for items in lists), default=0)
 
 
 def _record(offset: int, length: int, row: dict[str, Any], columns: Columns) -> Record:

@@ -168,6 +168,68 @@ def test_a_long_line_of_noise_is_told_in_stored_bytes(tmp_path: Path, name: str,
     assert abs(bad.stored / len(packed) - 0.75) < 0.01
 
 
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b'{"text": "' + b"book " * 40_000 + b'\xff and more"}', "invalid UTF-8"),
+        (b'{"meta": [{"a": 1}, {"a": 2}], "text": "' + b"book " * 40_000, "invalid JSON"),
+        (b'{"text": "he said "no" ' + b'and \\"text\\": this ' * 10_000 + b'"}', "invalid JSON"),
+        (b'{"text": "' + b"book " * 40_000 + b'"} trailing', "invalid JSON"),
+    ],
+    ids=["invalid byte", "cut off", "quote", "trailing"],
+)
+def test_a_long_line_that_begins_one_document_is_one(tmp_path: Path, line: bytes, error: str) -> None:
+    bad, good = jsonl(tmp_path / "a.jsonl", line + b'\n{"text": "next"}\n')
+    assert (bad.error, bad.documents, good.content) == (error, 1, "next")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" + b", ".join(b'{"text": "book"}' for _ in range(20_000)),
+        b'{"data": [' + b", ".join(b'{"text": "book"}' for _ in range(20_000)),
+        b'{"text": "' + b"\0" * 200_000,
+        b'{"text": "' + random.Random(0).randbytes(200_000).replace(b"\n", b""),
+        b"{" + b"x" * 200_000,
+    ],
+    ids=["array", "object around all", "zeros", "noise", "no object"],
+)
+def test_a_long_line_that_may_have_held_many_is_of_unknown_number(tmp_path: Path, line: bytes) -> None:
+    good, bad = jsonl(tmp_path / "a.jsonl", line + b'\n{"text": "next"}\n')
+    assert (bad.documents, good.content) == (None, "next")
+
+
+@pytest.mark.parametrize("between", ["\r", " "])
+def test_what_follows_a_bad_object_on_one_line_is_of_unknown_number_where_it_is_long(tmp_path: Path, between: str) -> None:
+    rows = [json.dumps({"text": f"{i} " * 200}) for i in range(500)]
+    (bad,) = jsonl(tmp_path / "a.jsonl", between.join([*rows[:2], '{"text": bad}', *rows[2:]]).encode())
+    assert (bad.documents, bad.stored) == (None, bad.length)
+    (bad,) = jsonl(tmp_path / "b.jsonl", between.join([*rows, '{"text": bad}']).encode())
+    assert bad.documents == 500
+
+
+def test_many_documents_of_which_a_byte_is_invalid_are_many(tmp_path: Path) -> None:
+    for line in (json.dumps(MANY), "\r".join(map(json.dumps, MANY))):
+        (bad,) = jsonl(tmp_path / "a.jsonl", line.encode().replace(b"Text 7", b"Text \xff", 1))
+        assert (bad.error, bad.documents) == ("invalid UTF-8", 500)
+
+
+def test_a_first_line_that_describes_the_file_is_no_object_around_all_documents(tmp_path: Path) -> None:
+    first = json.dumps({"parts": MANY}).encode()
+    head, *kept = jsonl(tmp_path / "a.jsonl", first + b"\n" + DATA)
+    assert head.dropped == "no_text_field" and len(kept) == 2000
+    skipped = jsonl(tmp_path / "b.jsonl", first + b"\n\n\n")
+    assert skipped[0].documents == 500
+
+
+def test_lines_that_were_counted_are_no_part_of_what_a_broken_stream_lost(tmp_path: Path) -> None:
+    counted = "\r".join(map(json.dumps, MANY)).encode()
+    packed = gzip.compress(counted + b"\n" + DATA)
+    first, *_, last = jsonl(tmp_path / "a.jsonl.gz", packed[:-4])
+    assert first.documents == 500 and "cut off" in last.error
+    assert last.stored < len(packed) // 50
+
+
 @pytest.mark.parametrize(("name", "pack"), [("bzip2", bz2.compress), ("xz", lzma.compress)])
 def test_a_compression_that_is_not_read_stops_the_run(tmp_path: Path, name: str, pack: Any) -> None:
     with pytest.raises(InputError, match=rf"a\.jsonl: is compressed by {name}, which is not read\nhint: compress it by gzip or zstd"):
