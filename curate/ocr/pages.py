@@ -98,6 +98,11 @@ class Pdf:
 
 
 _FILLED_OR_STROKED = 0b11000  # MuPDF's FZ_STEXT_FILLED | FZ_STEXT_STROKED
+_LOSS = re.compile(  # what MuPDF says where it passed over content; not of fonts, color profiles, resources, operators and wrong lengths
+    r"treating as end of file|zlib error|premature end of data|unknown filter|crypt filter|Can't open image only stream|cannot decode"
+    r"|cannot (load|parse) object|corrupt object stream|cannot find object|non-page object"
+    r"|cannot load content stream|content stream is not a stream|syntax error in content stream"
+)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _METADATA = {"title": "title", "author": "author", "producer": "producer", "creator": "creator", "created": "creationDate"}
 
@@ -125,6 +130,11 @@ def open_pdf(data: bytes) -> Pdf:
         if is_memory_error(error):
             raise MemoryError from error
         raise PdfError(f"broken: {_first_line(error)}") from error
+
+
+def tells_of_loss(warnings: str) -> bool:
+    """Tell whether warnings of the library say that it lost content. Most do not: an unknown operator, or a font that is missing."""
+    return _LOSS.search(warnings) is not None
 
 
 def storable(text: str) -> str:

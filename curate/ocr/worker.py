@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 
 from curate.ocr import engines, layout, messages, route
 from curate.ocr.messages import PageRead
-from curate.ocr.pages import Fragment, Pdf, PdfError, is_memory_error, library_version, open_pdf
+from curate.ocr.pages import Fragment, Pdf, PdfError, is_memory_error, library_version, open_pdf, tells_of_loss
 from curate.specs.ocr import Ocr
 
 PR_SET_PDEATHSIG = 1
@@ -72,7 +72,7 @@ def _serve(request: messages.Request, answers: BinaryIO) -> messages.Failed | me
 def read_page(pdf: Pdf, page: int, options: Ocr, answers: BinaryIO) -> PageRead:
     """Read one page by the way that its evidence points to. An error of the library makes it a gap. Raises EngineBroken.
 
-    So does a warning where nothing was found: a page whose content is destroyed looks blank, and a blank one gives no warning.
+    So does a warning of lost content where nothing was found: a page whose content is destroyed looks blank.
     """
     try:
         pdf.warnings()
@@ -92,7 +92,7 @@ def read_page(pdf: Pdf, page: int, options: Ocr, answers: BinaryIO) -> PageRead:
     if way == "text":
         return layer
     if way == "blank":
-        if pdf.warnings():
+        if tells_of_loss(pdf.warnings()):
             return PageRead(page, "gap", ["unreadable_page"])
         return PageRead(page, "blank", layer.reasons, height=height)
     return _recognize(pdf, layer, fragments, options, answers)

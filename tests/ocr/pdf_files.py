@@ -36,6 +36,23 @@ def destroyed_pdf(*pages: str, at: int) -> bytes:
     return data[:start] + b"\xff" * (end - start) + data[end:]
 
 
+def page_pdf(content: bytes, resources: bytes = b"<<>>", stream: bytes = b"") -> bytes:
+    """One page of `content`, written by hand; `stream` are more entries of its stream's dictionary."""
+    entries = stream if b"/Length" in stream else b"/Length %d" % len(content) + stream
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Resources " + resources + b"/Contents 4 0 R>>",
+        b"<<" + entries + b">>stream\n" + content + b"\nendstream",
+    ]
+    data, places = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        places.append(len(data))
+        data += b"%d 0 obj\n" % number + body + b"\nendobj\n"
+    table = b"xref\n0 5\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % place for place in places)
+    return data + table + b"trailer<</Size 5/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % len(data)
+
+
 def scan_pdf(*lines: str, hidden: str = "", turn: int = 0, width: int = 300, height: int = 120) -> bytes:
     """A page that is one picture of `lines`; `hidden` is invisible text over it, as OCR programs write it."""
     drawn = pymupdf.open()

@@ -4,10 +4,11 @@ import subprocess
 import sys
 import textwrap
 import time
+import zlib
 
 import pymupdf
 import pytest
-from pdf_files import PROSE, destroyed_pdf, encrypted, hostile_pdf, scan_pdf, shift, text_pdf
+from pdf_files import PROSE, destroyed_pdf, encrypted, hostile_pdf, page_pdf, scan_pdf, shift, text_pdf
 
 from curate.corpus import Corpus
 from curate.engine import Context, Local
@@ -82,6 +83,30 @@ def test_a_page_whose_content_is_destroyed_is_a_gap_and_a_blank_one_is_blank(rea
     alone = reader.read(destroyed_pdf("", PROSE, at=1), TEXT_ONLY)
     assert (alone.text, alone.error) == ("", "no page could be read: unreadable_page")
     assert routes(reader.read(text_pdf(""), TEXT_ONLY)) == [("blank", ["no_ink"])]
+
+
+BLANK = {
+    "unknown operator": page_pdf(b"foo\n1 0 0 1 0 0 cm"),
+    "bad number": page_pdf(b"1.2.3 0 0 1 0 0 cm"),
+    "missing graphics state": page_pdf(b"/GS0 gs"),
+    "missing color space": page_pdf(b"/CS0 cs"),
+    "missing picture": page_pdf(b"/X0 Do"),
+    "broken color profile": page_pdf(b"/CS0 cs 0 0 0 sc", resources=b"<</ColorSpace<</CS0[/ICCBased 4 0 R]>>>>"),
+    "wrong length": page_pdf(b"q Q", stream=b"/Length 9"),
+}
+LOST = {
+    "unknown filter": page_pdf(b"q Q", stream=b"/Filter/Nope"),
+    "bad compression": page_pdf(b"q Q", stream=b"/Filter/FlateDecode"),
+    "bad LZW": page_pdf(b"\xff" * 50, stream=b"/Filter/LZWDecode"),
+    "cut off": page_pdf(zlib.compress(b"BT (some text) Tj ET")[:12], stream=b"/Filter/FlateDecode"),
+    "noise": page_pdf(b"\xff)>>]" * 50),
+    "no content": page_pdf(b"q Q").replace(b"\n4 0 obj", b"\n9 0 obj"),
+}
+
+
+@pytest.mark.parametrize(("data", "route"), [*((x, "blank") for x in BLANK.values()), *((x, "gap") for x in LOST.values())], ids=[*BLANK, *LOST])
+def test_a_page_that_shows_nothing_is_a_gap_only_where_content_was_lost(reader, data, route):
+    assert [page["route"] for page in reader.read(data, TEXT_ONLY).pages] == [route]
 
 
 def test_pages_that_a_download_has_lost_are_gaps(reader):
