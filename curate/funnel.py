@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from curate.corpus import Corpus, Manifest, read_manifest, text_sizes
+from curate.corpus import Corpus, Manifest, read_manifest
 from curate.errors import InputError
 from curate.ledger import Ledger
 from curate.workflow import RunState, Stage
@@ -86,19 +84,13 @@ def _row(run: Path, stage: Stage, rate: float) -> Row:
         ledger, exact = manifest.ledger, stage.kind == "tokenize"
         corpus, failed = Corpus(run / stage.folder, manifest), 0
         while (base := corpus.base) is not None:  # annotations hold no text: their documents do
-            failed += sum(_failed_bytes(corpus, base, shard) for shard, one in corpus.manifest.ledgers.items() if one.errored)
+            failed += corpus.manifest.ledger.errored_bytes
             corpus, ledger.kept_bytes = base, base.manifest.ledger.kept_bytes - failed
     except InputError:
         return Row(stage.source, stage.folder, stage.kind, Ledger(), 0, {}, False, complete=False)
     dropped = {reason: round(size / rate) for reason, size in ledger.dropped_bytes.items()}
     kept = _counted(manifest) if exact else round(ledger.kept_bytes / rate)
     return Row(stage.source, stage.folder, stage.kind, ledger, kept, dropped, exact)
-
-
-def _failed_bytes(corpus: Corpus, base: Corpus, shard: str) -> int:
-    """Return the bytes of text of the documents of `base` that have no annotations in a shard of `corpus`."""
-    failed = pq.read_table(corpus.folder / f"errors/{shard}.parquet", columns=["id"])["id"].combine_chunks()
-    return sum(int(text_sizes(batch.filter(pc.is_in(batch["id"], failed))).sum()) for batch in base.batches(shard, ["text"]))
 
 
 def reasons(rows: list[Row]) -> dict[str, int]:

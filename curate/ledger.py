@@ -26,6 +26,7 @@ class Ledger(msgspec.Struct):
 
     `damaged` counts those of `errored` that are regions with an unknown number of documents; `damaged_bytes` of the `input_bytes` of
     the files that ingest read lie in them. What is missing at the end of a file that was cut off is in no file, and in no count.
+    `errored_bytes` are those of rows that a stage over documents failed on; in runs from before 2026-11-27 they are 0.
     """
 
     entered: int = 0
@@ -39,6 +40,7 @@ class Ledger(msgspec.Struct):
     damaged: int = 0
     damaged_bytes: int = 0
     input_bytes: int = 0
+    errored_bytes: int = 0
 
     def in_damaged(self) -> int:
         """Return about how many documents the damaged regions held: by their bytes, and at least one each."""
@@ -58,11 +60,14 @@ class Ledger(msgspec.Struct):
             raise LedgerError(f"the input holds {expected:,} documents, {self.entered:,} entered", where=where)
 
 
+_SUMMED = ("entered", "created", "kept", "errored", "entered_bytes", "kept_bytes", "damaged", "damaged_bytes", "input_bytes", "errored_bytes")
+
+
 def total(ledgers: Iterable[Ledger]) -> Ledger:
     """Return the sum of ledgers, with reasons in alphabetical order."""
     result = Ledger()
     for one in ledgers:
-        for name in ("entered", "created", "kept", "errored", "entered_bytes", "kept_bytes", "damaged", "damaged_bytes", "input_bytes"):
+        for name in _SUMMED:
             setattr(result, name, getattr(result, name) + getattr(one, name))
         for reason, count in one.dropped.items():
             result.dropped[reason] = result.dropped.get(reason, 0) + count

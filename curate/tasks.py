@@ -208,6 +208,7 @@ class Output:
         values = row.select([n for n in ("id", "url", "origin") if n in row.schema.names]).to_pylist()[0]
         origin = values.pop("origin", None) or {}
         self.ledger.entered -= 1  # counted by map already; quarantine counts it again
+        self.ledger.errored_bytes += int(text_sizes(row).sum())
         place: dict[str, Any] = values | {k: origin.get(k) for k in ("file", "offset", "length")}
         self.quarantine(error, **place)
 

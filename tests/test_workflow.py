@@ -657,7 +657,9 @@ def test_the_text_of_documents_that_an_annotator_failed_on_is_not_counted(tmp_pa
     )
     with (tmp_path / "workflows/demo.yaml").open("a") as spec:
         spec.write("    - annotate: [./steps.py:v]\n    - annotate: [characters]\n")
-    rows = funnel(run(tmp_path))
+    folder = run(tmp_path)
+    shutil.rmtree(folder / "web/02-annotate/errors")  # what is shown needs nothing but the manifests
+    rows = funnel(folder)
     size = sum(len(text) for text in texts[5:])
     assert [row.ledger.kept_bytes for row in rows] == [sum(map(len, texts)), size, size]
 
