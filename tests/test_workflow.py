@@ -360,6 +360,10 @@ def test_what_was_prepared_and_is_gone_is_explained(project: Path) -> None:
     (project / "made/a.txt").unlink()
     with pytest.raises(SpecError, match=r"no file matches 'made/\*\.txt'\nhint: .*/made was filled once by prepare.*: delete the folder"):
         run(project)
+    (project / "made/deep").mkdir()
+    (project / "made/deep/a.txt").write_text("what took hours to fetch, and another pattern would read")
+    with pytest.raises(SpecError, match=r"no file matches 'made/\*\.txt'\nhint: relative patterns start at"):
+        run(project)
     shutil.rmtree(project / "made")
     run(project)
 

@@ -39,7 +39,7 @@ def input_files(patterns: str | list[str], root: Path, beside: Path | None = Non
         folders |= dict.fromkeys(passed, pattern)
         if not matches and not passed:
             hint = "to read all files of a folder, write FOLDER/**/*" if (start / pattern).is_dir() else f"relative patterns start at {root}"
-            if prepared is not None and base.is_relative_to(prepared):
+            if prepared is not None and base.is_relative_to(prepared) and not _holds_files(prepared):
                 hint = f"{prepared} was filled once by prepare, and is not filled again: delete the folder, and it is"
             raise SpecError(f"no file matches '{pattern}'", where="ingest", hint=hint)
         for path in matches:
@@ -62,9 +62,9 @@ def input_files(patterns: str | list[str], root: Path, beside: Path | None = Non
 
 
 def _matches(pattern: str, start: Path) -> tuple[Path, list[Path], list[Path]]:
-    """Return the fixed folder of a pattern, the files that it matches, sorted, and the folders that it matches by a suffix.
+    """Return the fixed folder of a pattern, the files that it matches, sorted, and the folders that it matches as if they were files.
 
-    Wildcards count in the pattern only, not in `start`.
+    That is by the suffix of a last part with wildcards; a `**` has looked inside. Wildcards count in the pattern only, not in `start`.
     """
     written = Path(os.path.normpath(Path(pattern).expanduser()))
     whole = Path(os.path.abspath(start / written))
@@ -76,8 +76,8 @@ def _matches(pattern: str, start: Path) -> tuple[Path, list[Path], list[Path]]:
     above = frozenset(place for folder in (base, *base.parents) if (place := _place(folder)))
     found = sorted(set(_expand(base, parts[fixed:], above)))
     suffix = Path(parts[-1]).suffix
-    folders = [path for path in found if _place(path)] if suffix and not _WILDCARDS & set(suffix) else []
-    return base, [path for path in found if _is_file(path)], folders
+    as_files = suffix and not _WILDCARDS & set(suffix) and _WILDCARDS & set(parts[-1]) and "**" not in parts
+    return base, [path for path in found if _is_file(path)], [path for path in found if as_files and _place(path)]
 
 
 def _expand(folder: Path, parts: tuple[str, ...], above: frozenset[tuple[int, int]]) -> Iterator[Path]:
@@ -110,6 +110,11 @@ def _entries(folder: Path, name: str) -> list[str]:
             return []
         raise InputError(f"this folder cannot be read: {error.strerror}", where=str(folder), hint=_NARROWER) from error
     return [one for one in names if (name[0] == "." or one[0] != ".") and (name == "**" or fnmatch.fnmatchcase(one, name))]
+
+
+def _holds_files(prepared: Path) -> bool:
+    """Tell whether a folder that was prepared holds any file but the note of that."""
+    return any(path.is_file() and path.name != ".prepared.json" for path in prepared.rglob("*"))
 
 
 def _place(path: Path) -> tuple[int, int] | None:
