@@ -48,7 +48,7 @@ def remove_strangers(folder: Path, manifest: Manifest, tasks: set[str]) -> None:
         path.unlink()
     for path in [*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")]:
         path.unlink()
-    for path in [path for path in folder.iterdir() if path.is_dir() and not any(path.iterdir())]:
+    for path in [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink() and not any(path.iterdir())]:
         path.rmdir()
 
 

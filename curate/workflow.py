@@ -260,15 +260,23 @@ class Run:
             if folder.parts[0] in rephrased and (plan.parent / "manifest.json").exists():
                 why = "no longer a step" if any(Path(place).parts[0] == folder.parts[0] for place in live) else "no endpoint"
                 self.say(f"removed {folder}: {why}")
-            shutil.rmtree(plan.parent)
+            _remove(plan.parent)
             with contextlib.suppress(OSError):  # it has other stages
                 plan.parent.parent.rmdir()
         for folder in sorted(self.project.run.glob("together/[0-9][0-9]-*")):
             # Runs before 2026-11-27 kept answers with the step; they are paid for.
             if folder not in self.own and folder.name[3:] in TOGETHER and not (folder / "answers").exists():
-                shutil.rmtree(folder)
+                _remove(folder)
         for folder in sorted(left):
             self.say(f"note: {self.project.run / folder} is no part of this workflow any more; delete it, or queries over all sources count it")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with all that is in it; of a link to one, such as to another disk, the link alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
 
 
 def _finished_state(run: Path) -> RunState | None:

@@ -349,6 +349,15 @@ def test_a_stage_does_not_take_files_for_its_own_that_no_run_wrote(theirs: str, 
         complete(plan_of(corpus, tmp_path / "file"), context, source="web", code={})
 
 
+def test_a_link_to_an_empty_folder_stays(tmp_path: Path, context: Context) -> None:
+    corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})
+    for name in ("elsewhere", "out/empty"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "out/errors").symlink_to("../elsewhere")
+    complete(plan_of(corpus, tmp_path / "out"), context, source="web", code={})
+    assert (tmp_path / "out/errors").is_symlink() and not (tmp_path / "out/empty").exists()
+
+
 def test_a_stage_does_not_take_another_stage_s_files_for_its_own(tmp_path: Path, context: Context) -> None:
     """What another stage lists, this one does not: it would remove a whole corpus."""
     corpus = write_corpus(tmp_path / "in", {"a": [documents(["one"])]})

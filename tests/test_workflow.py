@@ -216,9 +216,15 @@ def test_what_a_step_over_all_sources_kept_goes_with_it(project: Path) -> None:
     folder = run(project)
     (folder / "together/02-rephrase/answers").mkdir(parents=True)  # of an older version, and paid for
     (folder / "together/mine").mkdir()
+    (folder / "mine").mkdir()
+    (folder / "mine/a.txt").touch()
+    (folder / "together/04-dedup").rename(folder / "moved")
+    for name, target in (("04-dedup", "../moved"), ("09-classify", "../mine")):  # as to a larger disk
+        (folder / f"together/{name}").symlink_to(target)
     change(project, "    - annotate: [gopher, characters]\n", "    - annotate: [gopher, characters]\n    - edit: [fix_mojibake]\n")
     run(project)
     assert sorted(path.name for path in (folder / "together").iterdir()) == ["02-rephrase", "05-dedup", "mine"]
+    assert (folder / "mine/a.txt").exists()
 
 
 def test_a_source_that_is_gone_stays_and_is_said(project: Path) -> None:
