@@ -160,8 +160,7 @@ def _line(offset: int, line: bytes, columns: Columns) -> Record | Unreadable:
     except (ValueError, RecursionError):
         objects, end = _objects_in(text)
         several = "CR line ends, where LF is read" if "\r" in text.strip() else "several objects on one line, where one is read"
-        left = text[end:] if objects else text
-        known = len(left.encode("utf-8", "replace")) <= _LONG_LINE_BYTES or (not objects and _is_one(text, columns.text))
+        known = _is_short(text, end if objects else 0) or (not objects and _is_one(text, columns.text))
         return Unreadable(offset, len(line), error or (several if objects > 1 else "invalid JSON"), max(objects, 1) if known else None)
     if isinstance(row, dict):
         return Unreadable(offset, len(line), error) if error else _record(offset, len(line), row, columns)
@@ -182,12 +181,22 @@ def _objects_in(text: str) -> tuple[int, int]:
     return count, at
 
 
+def _is_short(text: str, start: int) -> bool:
+    """Tell whether what stands from `start` on is too short to have held many documents."""
+    return len(text) - start <= _LONG_LINE_BYTES and len(text[start:].encode()) <= _LONG_LINE_BYTES
+
+
 def _is_one(text: str, name: str) -> bool:
     """Tell whether a line that is no JSON held one document: it begins an object, and has the text field once at most, and no noise."""
-    if not _BEGINS_OBJECT.match(text) or len(_CONTROLS.findall(text)) > _CONTROLS_IN_NOISE * len(text):
+    if not _BEGINS_OBJECT.match(text) or _has_more(_CONTROLS, text, int(_CONTROLS_IN_NOISE * len(text))):
         return False
     field = re.compile(rf"(?<!\\){re.escape(json.dumps(name, ensure_ascii=False))}\s*:")  # within a string, quotes have a backslash
-    return sum(1 for _ in islice(field.finditer(text), 2)) < 2
+    return not _has_more(field, text, 1)
+
+
+def _has_more(pattern: re.Pattern[str], text: str, limit: int) -> bool:
+    """Tell whether `text` has more than `limit` matches, without holding them: it may be 256 MB of zeros."""
+    return sum(1 for _ in islice(pattern.finditer(text), limit + 1)) > limit
 
 
 def _inside(record: Record, name: str) -> int:
