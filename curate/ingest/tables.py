@@ -28,6 +28,7 @@ _TOO_LONG = "line is too long"
 _LONG_LINE_BYTES = 1 << 17  # noise of this length may have been many documents
 _CONTROLS_IN_NOISE = 1e-3  # of its characters; text has almost none
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
+_HOLE = "\ufffd" * 512  # a sector that a disk has lost
 _BEGINS_OBJECT = re.compile(r'\s*\{\s*"')
 _SPACE = re.compile(r"[ \t\r\n]*")
 _BATCH_ROWS = 256
@@ -188,7 +189,7 @@ def _is_short(text: str, start: int) -> bool:
 
 def _is_one(text: str, name: str) -> bool:
     """Tell whether a line that is no JSON held one document: it begins an object, and has the text field once at most, and no noise."""
-    if not _BEGINS_OBJECT.match(text) or _has_more(_CONTROLS, text, int(_CONTROLS_IN_NOISE * len(text))):
+    if not _BEGINS_OBJECT.match(text) or _HOLE in text or _has_more(_CONTROLS, text, int(_CONTROLS_IN_NOISE * len(text))):
         return False
     field = re.compile(rf"(?<!\\){re.escape(json.dumps(name, ensure_ascii=False))}\s*:")  # within a string, quotes have a backslash
     return not _has_more(field, text, 1)

@@ -189,10 +189,11 @@ def test_a_long_line_that_begins_one_document_is_one(tmp_path: Path, line: bytes
         b"[" + b", ".join(b'{"text": "book"}' for _ in range(20_000)),
         b'{"data": [' + b", ".join(b'{"text": "book"}' for _ in range(20_000)),
         b'{"text": "' + b"\0" * 200_000,
+        b'{"text": "' + b"\xff" * 200_000,
         b'{"text": "' + random.Random(0).randbytes(200_000).replace(b"\n", b""),
         b"{" + b"x" * 200_000,
     ],
-    ids=["array", "object around all", "zeros", "noise", "no object"],
+    ids=["array", "object around all", "zeros", "ones", "noise", "no object"],
 )
 def test_a_long_line_that_may_have_held_many_is_of_unknown_number(tmp_path: Path, line: bytes) -> None:
     good, bad = jsonl(tmp_path / "a.jsonl", line + b'\n{"text": "next"}\n')
