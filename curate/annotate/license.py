@@ -24,7 +24,7 @@ RANK = ("source", "json-ld", "meta", "link", "a", "footer", "body")
 # Claims are read as words: lower case, one space between, punctuation left out, so that "CC BY (NC)" is "cc by nc".
 # Behind kind and version a real link has a country, the page, and what a browser or a sentence adds; whatever else stands there may
 # restrict the license, unless it is restricted already.
-_HOST = r"(?:[^\s,;<>\"'()\[\]]*[/.])?(?<![\w-])creativecommons\.org/"
+_HOST = r"(?:(?:(?!creativecommons\.org)[^\s,;<>\"'()\[\]])*[/.])?(?<![\w-])creativecommons\.org/"  # no other license on the way
 _URL = re.compile(
     _HOST + r"(licenses|publicdomain)/((?:cc0|[a-z_+/-])*)(\d(?:\.\d)?)?"
     r"(?:/+(?:(?!by|n[cd]|sa)[a-z]{2}|igo|scotland))?(?:/+(?:deed|legalcode|rdf)[a-z._-]*(?:419)?)?/*(?:[?#][^\s,;<>\"'()\[\]]*)?"

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
+import msgspec
+
 from curate.decontaminate.formats import channels_of
 from curate.errors import InputError
 from curate.specs.benchmarks import Fields
@@ -23,7 +25,11 @@ MAX_LINE_BYTES = 64_000_000
 KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 MMLU_COLUMNS = ["question", "A", "B", "C", "D", "answer"]  # of the original CSV files, which have no header
 # Lists of objects that one item may have.
-_OF_AN_ITEM = {"choices", "options", "endings", "mc1_targets", "mc2_targets", "context_options", "answer", "answers", "target", "targets"}
+_OF_AN_ITEM = {
+    *("choices", "options", "endings", "mc1_targets", "mc2_targets", "context_options", "candidates", "alternatives"),
+    *("answer", "answers", "target", "targets", "rubrics", "steps", "tests", "test_cases", "test_list"),
+    *("messages", "conversation", "conversations", "turns", "documents", "contexts", "evidence", "supporting_facts"),
+}
 Row = dict[str, Any]
 
 
@@ -95,16 +101,24 @@ def _json(file: IO[bytes], fields: Fields) -> Iterator[tuple[int, Row | str]]:
 
 
 def _is_item(row: Row, objects: list[Row], fields: Fields) -> bool:
-    """Whether `row` is an item: one has choices or answers in its list `objects`. What else has a prompt or a passage holds items."""
-    key = next(key for key, value in row.items() if value is objects)
-    given = {path.split(".")[0] for path in (fields.choices, fields.answer) if path}
-    if key not in given and key.strip().lower().replace(" ", "_") not in _OF_AN_ITEM:
+    """Whether `row` is an item: the fields that the spec names are its own, or its list `objects` is one of choices, answers and the like.
+
+    What else has a prompt or a passage holds items.
+    """
+    named = {_folded(str(path).split(".")[0]) for path in msgspec.structs.astuple(fields) if path}
+    own, inner = ({_folded(key) for key in one} for one in (row, objects[0]))
+    key = next(_folded(key) for key, value in row.items() if value is objects)
+    if key not in _OF_AN_ITEM and not (named & own) - inner:
         return False
     try:
         channels_of(row, fields)
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _folded(key: str) -> str:
+    return key.strip().lower().replace(" ", "_")
 
 
 def _csv(file: IO[bytes], delimiter: str) -> Iterator[tuple[int, Row | str]]:

@@ -64,7 +64,7 @@ def input_files(patterns: str | list[str], root: Path, beside: Path | None = Non
 def _matches(pattern: str, start: Path) -> tuple[Path, list[Path], list[Path]]:
     """Return the fixed folder of a pattern, the files that it matches, sorted, and the folders that it matches as if they were files.
 
-    That is by the suffix of a last part with wildcards; a `**` has looked inside. Wildcards count in the pattern only, not in `start`.
+    That is by the suffix that a pattern with wildcards ends in; a `**` has looked inside. Wildcards count in the pattern only, not in `start`.
     """
     written = Path(os.path.normpath(Path(pattern).expanduser()))
     whole = Path(os.path.abspath(start / written))
@@ -76,7 +76,7 @@ def _matches(pattern: str, start: Path) -> tuple[Path, list[Path], list[Path]]:
     above = frozenset(place for folder in (base, *base.parents) if (place := _place(folder)))
     found = sorted(set(_expand(base, parts[fixed:], above)))
     suffix = Path(parts[-1]).suffix
-    as_files = suffix and not _WILDCARDS & set(suffix) and _WILDCARDS & set(parts[-1]) and "**" not in parts
+    as_files = suffix and not _WILDCARDS & set(suffix) and any(_WILDCARDS & set(part) for part in parts) and "**" not in parts
     return base, [path for path in found if _is_file(path)], [path for path in found if as_files and _place(path)]
 
 

@@ -49,7 +49,7 @@ def read_jsonl(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Sk
             return
         blank, rows, found, bad, end, broken = 0, 0, False, 0, 0, False
         long: list[Unreadable] = []
-        held: Record | None = None
+        held: list[Record] = []  # rows around documents; whether they are about the documents, or hold them, what follows tells
         for offset, size, line, error in _lines(chunks_of(stored)):
             end = offset + size
             if not error and (not line or line.isspace()):
@@ -60,9 +60,6 @@ def read_jsonl(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Sk
                 item: Record | Unreadable = _broken(offset, size, error, bad, stored)
             else:
                 item = Unreadable(offset, size, error, None) if error else _line(offset, line, options.columns)
-            if held is not None and (line or not broken):
-                yield held
-                held = None
             if isinstance(item, Unreadable) and not broken:
                 bad += size if item.documents in (None, 1) else 0  # several are documents that were counted, and no noise
                 if item.documents is None:
@@ -72,13 +69,16 @@ def read_jsonl(path: Path, options: Ingest) -> Iterator[Record | Unreadable | Sk
                 rows, found = rows + 1, item.dropped != "no_text_field"
                 if rows == _ROWS_WITHOUT_TEXT and not found:
                     raise _missing(path, options.columns.text, sorted(item.meta))
-                if offset == 0 and not found and _inside(item, options.columns.text):
-                    held = item  # whether it is one object around all documents, what follows tells
+                if found:
+                    yield from held
+                    held = []
+                elif _inside(item, options.columns.text):
+                    held.append(item)
                     continue
             yield item
-        if held is not None:
-            error = "one object around all documents, where one per line is read"
-            yield Unreadable(held.offset, held.length, error, _inside(held, options.columns.text))
+        for around in held:
+            error = "an object around documents, where one per line is read"
+            yield Unreadable(around.offset, around.length, error, _inside(around, options.columns.text))
         for item in long:
             item.stored = 0 if broken else stored.size * item.length // end  # where the stream broke, its error counts them
             yield item
@@ -191,7 +191,8 @@ def _is_one(text: str, name: str) -> bool:
     """Tell whether a line that is no JSON held one document: it begins an object, and has the text field once at most, and no noise."""
     if not _BEGINS_OBJECT.match(text) or _HOLE in text or _has_more(_CONTROLS, text, int(_CONTROLS_IN_NOISE * len(text))):
         return False
-    field = re.compile(rf"(?<!\\){re.escape(json.dumps(name, ensure_ascii=False))}\s*:")  # within a string, quotes have a backslash
+    names = "|".join(re.escape(json.dumps(name, ensure_ascii=ascii)) for ascii in (False, True))
+    field = re.compile(rf"(?<!\\)(?:{names})\s*:")  # within a string, quotes have a backslash
     return not _has_more(field, text, 1)
 
 

@@ -102,6 +102,7 @@ _LOSS = re.compile(  # what MuPDF says where it passed over content; not of font
     r"treating as end of file|zlib error|premature end of data|unknown filter|crypt filter|Can't open image only stream|cannot decode"
     r"|cannot (load|parse) object|corrupt object stream|cannot find object|non-page object"
     r"|cannot load content stream|content stream is not a stream|syntax error in content stream"
+    r"|openjpeg error|JPX|no XObject subtype|image (width|height) is|unknown colorspace"
 )
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _METADATA = {"title": "title", "author": "author", "producer": "producer", "creator": "creator", "created": "creationDate"}

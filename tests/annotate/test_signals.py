@@ -98,6 +98,7 @@ def test_licenses_by_url_and_name(claim: str, name: str | None) -> None:
         ("https://notcreativecommons.org/licenses/by/4.0/", None), ("https://not-creativecommons.org/licenses/by/4.0/", None),
         *((f"https://creativecommons.org/licenses/by-nc/4.0/{tail}", "CC-BY-NC-4.0") for tail in ("foo", "88x31.png", "us/foo.html", "”", "&sa=D", "deed/en", "*x")),
         *((f"https://creativecommons.org/licenses/by/4.0/{tail}", None) for tail in ("foo", "*nc", "”nc", "|nc/", "deed.es_419nc", "deed.es_42")),
+        *((f"https://creativecommons.org/licenses/by-nc/4.0/{s}https://creativecommons.org/licenses/by/4.0/", n) for s, n in (("|", None), ("#", "CC-BY-NC-4.0"))),
         ("https://creativecommons.org/licenses/by-nd_nc/foo", "CC-BY-NC-ND"), ("https://notcreativecommons.org/licenses/by-nc/4.0/foo", None),
         ("CC BY 4.0 " + " " * 490 + "for schools", None), ("GPL-2.0 WITH Classpath-exception-2.0", "GPL"),
     ],

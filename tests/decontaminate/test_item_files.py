@@ -185,13 +185,20 @@ def test_an_object_around_items_is_no_item_whatever_its_other_keys_are(tmp_path:
     assert len(items_of(tmp_path, file="around.json").items) == 20
 
 
-@pytest.mark.parametrize("key", ["choices", "Options", "endings", "answers", "targets", "offered"])
+@pytest.mark.parametrize("key", ["choices", "Options", "endings", "answers", "targets", "tests", "messages", "offered"])
 def test_a_list_of_choices_or_answers_makes_an_item(tmp_path: Path, key: str) -> None:
     row = {"question": "How is a fraction halved?", key: [{"text": "by two"}, {"text": "by three"}]}
     (tmp_path / "own.json").write_text(json.dumps(row))
     fields = {"fields": {"choices": "offered"}} if key == "offered" else {}
     (item,) = items_of(tmp_path, file="own.json", **fields).items
     assert item.channels["question"] == "How is a fraction halved?"
+
+
+def test_an_item_whose_fields_are_named_keeps_them_beside_a_list_of_any_name(tmp_path: Path) -> None:
+    row = {"prompt": "Write a function that adds.", "cases": [{"input": "1 2", "output": "3"}], "canonical_solution": "def add(a, b): return a + b"}
+    (tmp_path / "own.json").write_text(json.dumps(row))
+    (item,) = items_of(tmp_path, file="own.json", fields={"question": "prompt", "code": "canonical_solution"}).items
+    assert item.channels["question"] == "Write a function that adds."
 
 
 def test_the_original_mmlu_files_have_no_header(tmp_path: Path) -> None:

@@ -152,14 +152,17 @@ def test_a_folder_that_is_named_as_the_files_are_is_not_passed_over(tmp_path: Pa
     assert [name for _, name in input_files("data/*", tmp_path)] == ["x.parquet"]
 
 
-def test_a_folder_that_is_named_like_a_file_is_a_folder_where_the_pattern_does_not_end_in_a_wildcard(tmp_path: Path) -> None:
+def test_a_folder_that_is_named_like_a_file_is_a_folder_where_the_pattern_names_it_or_looks_inside(tmp_path: Path) -> None:
     for place in ("data/v1.0/a.txt", "data/v2.0/b.txt", "data/crawl.txt/sub/c.csv"):
         (tmp_path / place).parent.mkdir(parents=True)
         (tmp_path / place).write_text("x")
     with pytest.raises(SpecError, match=r"no file matches 'data/v1\.0'\nhint: .* write FOLDER/\*\*/\*"):
         input_files("data/v1.0", tmp_path)
-    with pytest.raises(SpecError, match="no file matches 'dat\\*/v1.0'"):
-        input_files("dat*/v1.0", tmp_path)
+    (tmp_path / "data/v2.0/crawl.txt").write_text("x")
+    (tmp_path / "data/other/crawl.txt").mkdir(parents=True)
+    with pytest.raises(SpecError, match=r"'data/\*/crawl.txt' matches a folder, of which nothing is read: .*/other/crawl\.txt\n"):
+        input_files("data/*/crawl.txt", tmp_path)
+    (tmp_path / "data/v2.0/crawl.txt").unlink()
     assert [name for _, name in input_files("data/**/*.txt", tmp_path)] == ["v1.0/a.txt", "v2.0/b.txt"]
 
 

@@ -146,7 +146,7 @@ MANY = [{"text": f"Text {i}"} for i in range(500)]
     ("line", "error"),
     [
         (json.dumps(MANY), "a JSON array, where one object per line is read"),
-        (json.dumps({"version": 1, "data": MANY}), "one object around all documents, where one per line is read"),
+        (json.dumps({"version": 1, "data": MANY}), "an object around documents, where one per line is read"),
         ("\r".join(map(json.dumps, MANY)), "CR line ends, where LF is read"),
         (" ".join(map(json.dumps, MANY)), "several objects on one line, where one is read"),
     ],
@@ -207,6 +207,23 @@ def test_what_follows_a_bad_object_on_one_line_is_of_unknown_number_where_it_is_
     assert (bad.documents, bad.stored) == (None, bad.length)
     (bad,) = jsonl(tmp_path / "b.jsonl", between.join([*rows, '{"text": bad}']).encode())
     assert bad.documents == 500
+
+
+def test_a_field_is_known_by_its_escaped_name_too(tmp_path: Path) -> None:
+    line = json.dumps({"data": [{"\u672c\u6587": "book"} for _ in range(20_000)]})[:-20]
+    assert "\\u672c" in line
+    (bad,) = jsonl(tmp_path / "a.jsonl", line.encode(), text="\u672c\u6587")
+    assert bad.documents is None
+
+
+def test_objects_around_documents_are_as_many_failures_unless_documents_follow(tmp_path: Path) -> None:
+    """An API's pages, one a line; and a first line about the file, before its documents."""
+    pages = [json.dumps({"page": k, "results": [{"text": f"{k} {i}"} for i in range(50)]}) for k in range(90)]
+    found = jsonl(tmp_path / "a.jsonl", "\n".join(["", *pages, '{"done": true}']).encode())
+    assert sum(item.documents for item in found if isinstance(item, Unreadable)) == 4500
+    assert [item.dropped for item in found if isinstance(item, Record)] == ["no_text_field"]
+    found = jsonl(tmp_path / "b.jsonl", "\n".join([pages[0], '{"text": "one"}']).encode())
+    assert sorted(item.dropped or "" for item in found) == ["", "no_text_field"]
 
 
 def test_many_documents_of_which_a_byte_is_invalid_are_many(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ LOST = {
     "bad LZW": page_pdf(b"\xff" * 50, stream=b"/Filter/LZWDecode"),
     "cut off": page_pdf(zlib.compress(b"BT (some text) Tj ET")[:12], stream=b"/Filter/FlateDecode"),
     "noise": page_pdf(b"\xff)>>]" * 50),
+    "lost picture": page_pdf(b"/X0 Do", resources=b"<</XObject<</X0 4 0 R>>>>"),
     "no content": page_pdf(b"q Q").replace(b"\n4 0 obj", b"\n9 0 obj"),
 }
 
