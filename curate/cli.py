@@ -194,13 +194,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _mix_verdicts(folder: Path) -> list[str]:
     """Return the verdict of a workflow's mix and those of its later phases, in their order; [] without a mix."""
-    from curate.mix.solved import phases_of
+    from curate.verbs.mix_tables import read_result
 
     if not (folder / "result.json").is_file():
         return []
-    solved = json.loads((folder / "result.json").read_text(encoding="utf-8"))["solved"]
-    told = {f"phase {path.name}\n": path for path in phases_of(folder, solved)}
-    return [head + (path / "verdict.txt").read_text(encoding="utf-8").strip() for head, path in {"": folder, **told}.items()]
+    result = read_result(folder)
+    return [result["verdict"], *(f"phase {name}\n{phase['verdict']}" for name, phase in result.get("phases", {}).items())]
 
 
 def status(arguments: argparse.Namespace) -> None:

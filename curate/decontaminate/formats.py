@@ -36,7 +36,7 @@ def channels_of(row: Row, fields: Fields) -> tuple[str | None, dict[str, str], l
     """Return (id, channels, choices) of a row. Raises ValueError, with what the row has, when nothing in it can be looked for."""
     keys = ", ".join(sorted(map(str, row)))[:200]
     row = opened(row)
-    folded = {**{str(key).strip().lower().replace(" ", "_"): value for key, value in row.items()}, **row}
+    folded = {**{folded_name(key): value for key, value in row.items()}, **row}
     found = {name: _find(folded, getattr(fields, name), usual, name) for name, usual in USUAL.items()}
     if fields.question is None and found["question"] is None:
         found["question"] = _together(folded)
@@ -49,6 +49,11 @@ def channels_of(row: Row, fields: Fields) -> tuple[str | None, dict[str, str], l
         raise ValueError(f"{what}; its keys are {keys}")
     own = found["id"]
     return (str(own) if isinstance(own, (str, int)) and str(own) else None), channels, choices
+
+
+def folded_name(key: str) -> str:
+    """Return the name of a field as it is looked up: `Correct Answer` is `correct_answer`."""
+    return str(key).strip().lower().replace(" ", "_")
 
 
 def opened(row: Row) -> Row:

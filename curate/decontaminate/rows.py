@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 
 import msgspec
 
-from curate.decontaminate.formats import channels_of
+from curate.decontaminate.formats import channels_of, folded_name
 from curate.errors import InputError
 from curate.specs.benchmarks import Fields
 
@@ -105,9 +105,9 @@ def _is_item(row: Row, objects: list[Row], fields: Fields) -> bool:
 
     What else has a prompt or a passage holds items.
     """
-    named = {_folded(str(path).split(".")[0]) for path in msgspec.structs.astuple(fields) if path}
-    own, inner = ({_folded(key) for key in one} for one in (row, objects[0]))
-    key = next(_folded(key) for key, value in row.items() if value is objects)
+    named = {folded_name(path.split(".")[0]) for path in msgspec.structs.astuple(fields) if path}
+    own, inner = ({folded_name(key) for key in one} for one in (row, objects[0]))
+    key = next(folded_name(key) for key, value in row.items() if value is objects)
     if key not in _OF_AN_ITEM and not (named & own) - inner:
         return False
     try:
@@ -115,10 +115,6 @@ def _is_item(row: Row, objects: list[Row], fields: Fields) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _folded(key: str) -> str:
-    return key.strip().lower().replace(" ", "_")
 
 
 def _csv(file: IO[bytes], delimiter: str) -> Iterator[tuple[int, Row | str]]:

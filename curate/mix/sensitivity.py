@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from curate.mix.feasible import linear_constraints, project
 from curate.mix.limits import Limit, Limits, relaxed
-from curate.mix.objective import Evaluate, Problem, fewest_bits, full_fits, log_ratio, relative_bits
+from curate.mix.objective import Evaluate, Problem, apart, fewest_bits, full_fits, log_ratio, relative_bits
 from curate.mix.solve import Solution, gain_intervals, gain_of, minimize, objective_of, protection, protects, starts_of
 
 Array = NDArray[np.float64]
@@ -272,7 +272,7 @@ def pull_curve(problem: Problem, solution: Solution) -> list[dict[str, Any]]:
     mixes = np.array(found)
     curses = [solution.curse * min(max(gain_of(problem, fits, mix) / solved, 0.0), 2.0) for mix in mixes]
     gains = gain_intervals(problem, solution.refits, mixes, problem.natural, curses)
-    away = 0.5 * np.abs(mixes - problem.natural).sum(1)
+    away = apart(mixes, problem.natural)
     return [
         {"pull": pull, "distance": float(far), "gain": list(gain), "weights": dict(zip(problem.names, mix.tolist(), strict=True))}
         for pull, far, gain, mix in zip(pulls, away, gains, mixes, strict=True)
